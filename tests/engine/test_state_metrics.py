@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.evaluation import evaluate
+from dlrun.engine.forward.detections import as_samples
 from dlrun.engine.forward.metric_inputs import MetricInputs
 from dlrun.engine.forward.states import SplitFunction, StateMetric
 from dlrun.engine.objective import Objective
+from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.types import IGNORE_INDEX, Batch, Outputs
@@ -203,3 +207,98 @@ def test_padded_values_are_in_no_metric() -> None:
     for size in (1, 4, 9):
         found = evaluate(Objective(nn.Identity(), mse), {"mae": metric}, split, batch_size=size, device=CPU)
         assert found["mae"] == pytest.approx(expected, rel=1e-6)
+
+
+class Found:
+    """The share of boxes whose label is among those found; a metric of detection by its module."""
+
+    def reset(self) -> None:
+        self.hits: list[float] = []
+
+    def update(self, preds: list[dict[str, Tensor]], target: list[dict[str, Tensor]]) -> None:
+        for one, other in zip(preds, target, strict=True):
+            assert one["boxes"].shape == (len(one["scores"]), 4)
+            self.hits += torch.isin(other["labels"], one["labels"]).float().tolist()
+
+    def compute(self) -> dict[str, Tensor]:
+        share, none = torch.tensor(self.hits).mean(), torch.tensor(-1.0)
+        return {"map": share, "map_50": none, "map_small": none, "classes": torch.arange(3), "map_per_class": none}
+
+
+def boxes(n: int, found: int, scores: bool) -> dict[str, Tensor]:
+    corner = 10 * torch.rand(n, found, 2)
+    labels = torch.randint(3, (n, found)).where(torch.arange(found) < torch.randint(1, found + 1, (n, 1)), IGNORE_INDEX)
+    made = {"boxes": torch.cat([corner, corner + 1 + 10 * torch.rand(n, found, 2)], 2), "labels": labels}
+    return made | ({"scores": torch.rand(n, found)} if scores else {})
+
+
+class Fixed(nn.Module):
+    """Returns its inputs, as a list of samples if asked."""
+
+    def __init__(self, listed: bool) -> None:
+        super().__init__()
+        self.listed = listed
+
+    def forward(self, x: Any) -> Any:
+        return as_samples(x) if self.listed else x
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_metric_of_detection_gets_samples_without_padding(listed: bool) -> None:
+    torch.manual_seed(0)
+    x, y = boxes(20, 3, scores=True), boxes(20, 2, scores=False)
+    metric = StateMetric(Found(), MetricInputs("outputs", detection=True))
+    model = Fixed(listed)
+    metric.rehearse(Outputs(model(x), y), None)
+    objective, split = Objective(model, lambda model, batch: batch.x["scores"].mean(1)), TensorSplit(x, y)
+    sizes = [evaluate(objective, {"map": metric}, split, batch_size=size, device=CPU) for size in (3, 20)]
+    pairs = [(set(a[a >= 0].tolist()), b[b >= 0].tolist()) for a, b in zip(x["labels"], y["labels"], strict=True)]
+    hits = [label in labels for labels, own in pairs for label in own]
+    for found in sizes:
+        assert [*found] == ["loss", "map", "map_50"]
+        assert found["map"] == pytest.approx(sum(hits) / len(hits))
+        assert math.isnan(found["map_50"])
+    with pytest.raises(ConfigError, match="boxes"):
+        MetricInputs("outputs", detection=True)(Outputs({"object": torch.zeros(2, 3)}, y))
+
+
+def test_a_function_of_the_user_s_makes_what_the_metric_takes() -> None:
+    outputs, y = {"logits": torch.randn(N, C)}, {"kind": torch.randint(C, (N,))}
+    made = MetricInputs("outputs", function=lambda outputs, y: (outputs["logits"].argmax(1), y["kind"]))
+    metric = StateMetric(F1(), made)
+    metric.rehearse(Outputs(outputs, y), C)
+    copy = metric.begin()
+    metric.add(copy, Outputs(outputs, y))
+    expected = sk.f1_score(y["kind"], outputs["logits"].argmax(1), average="macro")
+    assert metric.values("f1", copy) == {"f1": pytest.approx(expected, rel=1e-5)}
+
+
+def test_torchmetrics_map_is_the_example_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = pytest.importorskip("torchmetrics.detection", reason="needs torchmetrics: pip install torchmetrics")
+    pytest.importorskip("faster_coco_eval", reason="needs faster-coco-eval: pip install faster-coco-eval")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples" / "detection")
+    canvas = importlib.import_module("canvas")
+    torch.manual_seed(0)
+    y = boxes(60, 2, scores=False)
+    place = torch.randint(2, (60, 6))
+    near = y["boxes"][torch.arange(60)[:, None], place] + 0.5 * torch.randn(60, 6, 4)
+    right = nn.functional.one_hot(y["labels"].clamp(min=0), 3)[torch.arange(60)[:, None], place]
+    outputs = {"object": torch.randn(60, 6), "boxes": near, "classes": torch.randn(60, 6, 3) + 3 * right}
+
+    def samples(outputs: dict[str, Tensor], y: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        scores, labels = (outputs["object"].sigmoid()[..., None] * outputs["classes"].softmax(2)).max(2)
+        return {"boxes": outputs["boxes"], "scores": scores, "labels": labels}, y
+
+    made = theirs.MeanAveragePrecision(backend="faster_coco_eval")
+    metrics = {
+        "map": StateMetric(made, MetricInputs("outputs", function=samples, detection=True)),
+        "own": StateMetric(canvas.MeanAveragePrecision(), MetricInputs("outputs")),
+    }
+    found = {}
+    for name, metric in metrics.items():
+        metric.rehearse(Outputs(outputs, y), None)
+        metric.add(copy := metric.begin(), Outputs(outputs, y))
+        found |= metric.values(name, copy)
+    # areas under one curve: of 101 places, and of all
+    assert found["map_50"] == pytest.approx(found["own"], abs=0.02)
+    assert 0.1 < found["own"] < 0.9

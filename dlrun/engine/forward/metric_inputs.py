@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from dlrun.engine.forward.detections import as_samples
 from dlrun.losses.entries import entry
 from dlrun.types import IGNORE_INDEX, Outputs
 
@@ -28,7 +29,8 @@ class MetricInputs:
 
     Of a text each token is a sample, of a picture each pixel, and those that do not count are left out; "outputs" of
     a text are one row of tokens. Single components are flattened to [N]. `output` and `target` name entries; a metric
-    of several tensors gets them as they are.
+    of several tensors gets them as they are, one of `detection` a list of samples. A `function` of the user's maps
+    outputs and targets to what the metric takes.
 
     >>> logits, y = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
     >>> MetricInputs("classes")(Outputs(logits, y))[0]
@@ -39,6 +41,8 @@ class MetricInputs:
     link: Link = "softmax"
     output: str | None = None
     target: str | None = None
+    function: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    detection: bool = False
 
     def of_entries(self, names: Mapping[str, object]) -> MetricInputs:
         """The same of the entries `output` and `target`."""
@@ -51,6 +55,10 @@ class MetricInputs:
 
     def __call__(self, found: Outputs) -> tuple[Any, Any]:
         outputs, y = self.choose(found)
+        if self.function:
+            outputs, y = self.function(outputs, y)
+        if self.detection and not isinstance(outputs, Tensor):
+            return as_samples(outputs), as_samples(y)
         if not (isinstance(outputs, Tensor) and isinstance(y, Tensor)):
             # such as boxes: what a metric makes of them is its own matter
             return outputs, y

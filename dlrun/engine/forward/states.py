@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from dlrun.engine.forward.detections import numbers_of
 from dlrun.engine.forward.metric_inputs import MetricInputs
 from dlrun.nests.nest import Nest, map_nest, size_of
 from dlrun.types import Outputs
@@ -62,12 +63,12 @@ class StateMetric:
 
     def values(self, name: str, metric: Accumulating) -> dict[str, float]:
         """The numbers of a copy, by name. Raises TypeError for anything but numbers."""
-        found = _numbers(metric.compute())
+        found = self._read(metric)
         if len(found) == 1 and "" in found:
             return {name: found[""]}
         if len(found) != len(self.parts):
             raise TypeError(f"it returned {len(found)} values, and {len(self.parts)} at first")
-        return {f"{name}_{part}": value for part, value in zip(self.parts, found.values(), strict=True)}
+        return dict(zip(self.names(name), found.values(), strict=True))
 
     def to(self, device: torch.device) -> None:
         """Move the states, if it is a module."""
@@ -78,32 +79,42 @@ class StateMetric:
         metric = self.begin()
         for each in batches:
             self.add(metric, each)
-        return _numbers(metric.compute())
+        return self._read(metric)
+
+    def _read(self, metric: Accumulating) -> dict[str, float]:
+        value = metric.compute()
+        return _numbers(numbers_of(value) if self.predictions.detection and isinstance(value, Mapping) else value)
 
     def names(self, name: str) -> list[str]:
         """The names of its values."""
-        return [f"{name}_{part}" for part in self.parts] or [name]
+        return [self._joined(name, part) for part in self.parts] or [name]
+
+    def _joined(self, name: str, part: str) -> str:
+        # `map`, `map_50` and so on of torchmetrics' own
+        own = self.predictions.detection and (part == name or part.startswith(f"{name}_"))
+        return part if own else f"{name}_{part}"
 
     def rehearse(self, found: Outputs, classes: int | None, class_names: Sequence[str] = ()) -> None:
         """Compute it of a few outputs, and name its parts.
 
         Raises TypeError if its value depends on the batches, and whatever else it raises.
         """
-        chosen, self.predictions = self.predictions, replace(self.predictions, output=None, target=None)
+        chosen, self.predictions = self.predictions, replace(self.predictions, output=None, target=None, function=None)
         try:
-            self._rehearse(chosen.choose(found), classes, class_names)
+            some = Outputs(*chosen(found)) if chosen.detection or chosen.function else chosen.choose(found)
+            self._rehearse(some, classes, class_names)
         finally:
             self.predictions = chosen
 
     def _rehearse(self, found: Outputs, classes: int | None, class_names: Sequence[str]) -> None:
         found = self.predictions.every_class(found, classes)
-        size = size_of(found.y)
+        size = len(found.y) if isinstance(found.y, list) else size_of(found.y)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a few samples lack whatever it warns of
             values = self._compute([found])
             cut = max(1, size // 3)
             portions = (slice(cut), slice(cut, None))
-            parts = self._compute([Outputs(*(map_nest(itemgetter(some), nest) for nest in found)) for some in portions])
+            parts = self._compute([Outputs(*(_rows(nest, some) for nest in found)) for some in portions])
         for name, value in values.items() if size > 1 else ():
             other = parts.get(name, nan)
             if isfinite(value) and not isclose(value, other, rel_tol=1e-3, abs_tol=1e-5):
@@ -143,6 +154,11 @@ class SplitFunction:
 def is_state_metric(metric: object) -> TypeGuard[StateMetric]:
     """Does a metric add up states of its own?"""
     return isinstance(metric, StateMetric)
+
+
+def _rows(nest: Nest, some: slice) -> Nest:
+    # a list is one of samples
+    return nest[some] if isinstance(nest, list) else map_nest(itemgetter(some), nest)
 
 
 def _numbers(value: Any) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -25,7 +25,7 @@ them by their values, batch by batch: of logits that lie between 0 and 1 a value
 
 MEANINGS = (
     "classes (of the highest output), probabilities, positive (the probability of the second of two classes), or "
-    "outputs (as the model returns them)"
+    "outputs (as the model returns them), or a function of outputs and targets, as +metrics.NAME.of._target_=mine.both"
 )
 
 
@@ -43,10 +43,10 @@ def make_metric(name: str, part: Mapping[str, Any], plain: Mapping[str, Any], da
         sizes: dict[str, Any] = {"num_classes": data.spec.classes, "num_labels": data.spec.outputs}
         made = instantiate.make(given, trusted=plain["trusted"], **sizes)
         # torchmetrics' `F1Score` makes an object of another class, by its task
-        predictions = _predictions(name, part, type(made), data.spec, link_of(loss))
+        predictions = _predictions(name, part, type(made), data.spec, link_of(loss), plain["trusted"])
         return cast("Metric", StateMetric(made, predictions.of_entries(names)))
     made = instantiate.partial(given, trusted=plain["trusted"])
-    predictions = _predictions(name, part, target, data.spec, link_of(loss)).of_entries(names)
+    predictions = _predictions(name, part, target, data.spec, link_of(loss), plain["trusted"]).of_entries(names)
     sklearn = target.__module__.split(".")[0] == "sklearn"
     return cast("Metric", SplitFunction(made, predictions, targets_first=sklearn))
 
@@ -79,9 +79,15 @@ def link_of(loss: Loss) -> Link | None:
     return None
 
 
-def _predictions(name: str, part: Mapping[str, Any], of: Any, spec: Spec, link: Link | None) -> MetricInputs:
+def _predictions(
+    name: str, part: Mapping[str, Any], of: Any, spec: Spec, link: Link | None, trusted: Sequence[str]
+) -> MetricInputs:
     asked = part.get("of", getattr(of, "of", None))
     target, where = part["_target_"], f"metrics.{name}.of"
+    detection = getattr(of, "__module__", "").startswith("torchmetrics.detection.")
+    if isinstance(asked, Mapping) or (asked is None and detection):
+        function = instantiate.partial(asked, trusted=trusted) if asked else None
+        return MetricInputs("outputs", link or "none", function=function, detection=detection)
     if asked is None:
         asked = _usual(of, spec, link)
     if asked is None:

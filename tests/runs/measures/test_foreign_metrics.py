@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dlrun.config import compose
+from dlrun.engine.evaluation import evaluate
 from dlrun.errors import ConfigError
 from dlrun.runs.build import Built, build
 from dlrun.stacked.why_not import why_not
@@ -72,6 +73,14 @@ def test_what_it_takes_is_asked_for_and_its_direction_too(here: Path, call: Call
     known = ("evaluation.monitor=val/f1", "evaluation.higher_is_better=true")
     done = call("train", *F1, "+metrics.f1.of=classes", *known, *QUICK)
     assert done.code == 0, done.err
+
+
+def test_a_function_of_the_user_s_may_say_what_it_takes(here: Path) -> None:
+    (here / "mine.py").write_text("def both(outputs, y):\n    return outputs.argmax(1), y\n")
+    of_own = built(*F1, "+metrics.f1.of._target_=mine.both").training
+    found = evaluate(of_own.objective, of_own.metrics, of_own.validation, batch_size=50, device=of_own.device)  # type: ignore[arg-type]
+    known = built(*F1, "+metrics.f1.of=classes").training
+    assert found == evaluate(known.objective, known.metrics, known.validation, batch_size=50, device=known.device)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Spec:
     model's values for it: the classes, or the components of a target; 0 if a task `other` does not say. A sample of
     text is a window of `input_shape[0]` tokens, with the vocabulary as `outputs`. `levels` is the number of values that
     a pixel takes, evenly spaced from 0 to 1, if they are so few and lie so.
-    `target_scale`: mean and deviation of the raw targets.
+    `target_scale`: mean and deviation of the raw targets. `target_names` are those of a regression's targets, if known.
     """
 
     task: Task
@@ -62,6 +62,7 @@ class Spec:
     vocabulary: int | None = None
     levels: int | None = None
     target_scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    target_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dlrun.storage.jobs.job import Job
+from dlrun.storage.jobs.job import REPLICATED, Job
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.sweepdir import SweepDir
 from tests.summaries import summarise
@@ -55,7 +55,10 @@ def made_sweep(
 
 def group_of(**values: Any) -> str:
     """Return the group that the maker gives these values; a dot in a key is written as two underscores."""
-    text = json.dumps({key.replace("__", "."): value for key, value in values.items() if key != "seed"}, sort_keys=True)
+    text = json.dumps(
+        {key.replace("__", "."): value for key, value in values.items() if key.replace("__", ".") not in REPLICATED},
+        sort_keys=True,
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

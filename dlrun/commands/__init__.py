@@ -8,7 +8,7 @@ COMMANDS = {
     "resume": "continue a run or a sweep, or train a run longer",
     "test": "evaluate a run's selected weights on the test split",
     "report": "write a sweep's report: tables, figures, claims",
-    "compare": "compare runs or sweeps seed by seed",
+    "compare": "compare runs or sweeps seed by seed, or fold by fold",
     "sample": "draw samples from a run: text of a language model, points or pictures of a density",
     "predict": "apply a run's model to the samples in a file",
     "export": "write a run's model for other programs: torch.export, ONNX, safetensors",

@@ -1,4 +1,4 @@
-"""`dlrun compare`: runs or sweeps against the first, seed by seed."""
+"""`dlrun compare`: runs or sweeps against the first, seed by seed or fold by fold."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dlrun.analysis.statistics import Difference, describe_difference, interval_
 from dlrun.errors import UserError
 from dlrun.report.comparison import chosen, compare, describe_sides, direction, group_count, metric_of, possible
 from dlrun.report.figures import file_name
-from dlrun.report.sentences import describe_chance
-from dlrun.report.sides import Side, comparisons
+from dlrun.report.sentences import describe_chance, describe_folds
+from dlrun.report.sides import Side, comparisons, repetition
 from dlrun.report.tables import format_mean, format_number
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
@@ -37,7 +37,8 @@ def _compare(found: Sequence[Side], options: argparse.Namespace, file: Path | No
     output.say(f"{metric}, {'higher' if higher else 'lower'} is better")
     output.say(_table(found, metric, higher))
     for other, differing in zip(others, differences, strict=True):
-        told = describe_difference(differing, metric=metric, first=f"`{first.label}`", second=f"`{other.label}`")
+        labels = {"first": f"`{first.label}`", "second": f"`{other.label}`"}
+        told = describe_difference(differing, metric=metric, **labels, over=repetition(found))
         output.say(f"  {told}")
         output.say(f"  {describe_sides(first, other)}")
     for line in _remarks(found, differences, metric):
@@ -49,9 +50,9 @@ def _compare(found: Sequence[Side], options: argparse.Namespace, file: Path | No
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="dlrun compare",
-        description="Compare runs or sweeps with the first of them: mean differences over their common seeds, with "
-        "95 % intervals that hold at once. A sweep stands for its selected group; a single sweep for all of its "
-        "groups, in each data set.",
+        description="Compare runs or sweeps with the first of them: mean differences over their common seeds or "
+        "folds, with 95 % intervals that hold at once. A sweep stands for its selected group; a single sweep for all "
+        "of its groups, in each data set.",
     )
     parser.add_argument(
         "sides",
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
-    rows = [["", "seeds", "mean ± sd", "worst", "median", "best"]]
+    rows = [["", f"{repetition(found)}s", "mean ± sd", "worst", "median", "best"]]
     for side in found:
         values = [*side.values(metric).values()]
         over = spread(values, higher_is_better=higher, possible=possible(found, metric))
@@ -108,14 +109,15 @@ def _intervals(found: Sequence[Side], sizes: Sequence[int], metric: str) -> list
     many = group_count(found, metric)
     if many <= 2:
         how = " and ".join(dict.fromkeys(interval_method(n) for n in sizes))
-        told = [f"Paired by seed; the interval is of the mean difference, by {how}."]
+        told = [f"Paired by {repetition(found)}; the interval is of the mean difference, by {how}."]
     else:
         choice = f", and allow for the selection of {_listed(selected)}" if selected else ""
         told = [
-            f"Paired by seed; the intervals are of the mean difference. They hold at once for all of {many} groups"
-            f"{choice}: of groups that are alike, one in twenty comparisons calls any better or worse."
+            f"Paired by {repetition(found)}; the intervals are of the mean difference. They hold at once for all of "
+            f"{many} groups{choice}: of groups that are alike, one in twenty comparisons calls any better or worse."
         ]
-    return [*told, describe_chance([summary for side in found for summary in side.summaries.values()], metric)]
+    of_folds = describe_folds(replicate for side in found for replicate in side.runs)
+    return [*told, of_folds or describe_chance([one for side in found for one in side.summaries.values()], metric)]
 
 
 def _listed(selected: Sequence[Side]) -> str:

@@ -106,7 +106,11 @@ def _pairs(file: Container, named: Mapping[str, tuple[str | None, str | None]]) 
         if split != "train" and not given:
             continue
         if len(given) < 2:
-            raise ConfigError(f"{' and '.join(keys)}: both are needed. {file.path} has the arrays {file.listed}.")
+            typed = " ".join(f"{key}={name}" for key, name in zip(keys, [*file.arrays, "NAME"], strict=False))
+            raise ConfigError(
+                f"{' and '.join(keys)}: both are needed. {file.path} has the arrays {file.listed}. Type for example "
+                f"{typed}."
+            )
         for key, name in zip(keys, given, strict=True):
             file.check(key, name)
         found[split] = (file[given[0]], file[given[1]])

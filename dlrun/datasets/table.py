@@ -133,6 +133,7 @@ def _build(
         targets.task,
         options,
         class_names=targets.class_names,
+        target_names=targets.names,
         columns=[column.name for column in inputs],
         content=content,
     )
@@ -146,7 +147,9 @@ def _describe(inputs: Sequence[Column], targets: Targets) -> str:
         names = [c.name + (f" ({len(c.texts)})" if c.texts else "") for c in inputs if c.kind == kind]
         if names:
             words.append(f"{plural} {', '.join(names[:8])}{f' … ({len(names)})' if len(names) > 8 else ''}")
-    return "; ".join([*words, f"target {targets.described}"])
+    if gaps := [f"{column.name} ({column.missing:,})" for column in inputs if column.missing]:
+        words.append(f"missing in {', '.join(gaps[:8])}{f' … ({len(gaps)})' if len(gaps) > 8 else ''}")
+    return "; ".join([*words, f"target{'s' if len(targets.names) > 1 else ''} {targets.described}"])
 
 
 def _rows_of_splits(cells: Any, name: str, count: int) -> dict[str, Tensor]:

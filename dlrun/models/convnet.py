@@ -54,10 +54,11 @@ def image_shape(input_shape: tuple[int, ...], *, smallest: int, model: str) -> t
     Raises `ConfigError` for other inputs, and for images with a side below `smallest` pixels.
     """
     if len(input_shape) != 3 or min(input_shape[1:]) < smallest:
+        none = " Of arrays without an axis of channels type dataset.channels=none." if len(input_shape) == 2 else ""
         raise ConfigError(
             f"model={model} needs images [channels, height, width] of at least {smallest}×{smallest} pixels; the"
             f" inputs of this data set have the shape {list(input_shape)}. Choose larger images, `dataset=mnist`, or"
-            f" `model=mlp`."
+            f" `model=mlp`.{none}"
         )
     channels, height, width = input_shape
     return channels, height, width

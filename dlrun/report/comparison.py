@@ -11,7 +11,7 @@ from dlrun.analysis.statistics import Difference
 from dlrun.analysis.value_range import ValueRange
 from dlrun.errors import UserError, did_you_mean
 from dlrun.report.overview import range_of
-from dlrun.report.sides import Side
+from dlrun.report.sides import Side, repetition
 from dlrun.storage.identity import PART_NAMES, differing, differing_keys, format_entry
 from dlrun.storage.jobs.job import Replicate
 from dlrun.storage.summary import DataSummary, Summary, split_sizes
@@ -79,7 +79,8 @@ def describe_sides(first: Side, second: Side) -> str:
     keys = differing_keys(first.configuration(seed), second.configuration(seed))
     shown = "; ".join(keys[:SHOWN] + ["…"] * (len(keys) > SHOWN))  # a value of two sides has a comma
     words = [word for word in differing(one.known_parts(), other.known_parts()) if word != PART_NAMES["config"]]
-    found = "; ".join(([f"the configuration ({shown})"] if keys else []) + words) or "nothing but the seeds"
+    nothing = f"nothing but the {repetition([first, second])}s"
+    found = "; ".join(([f"the configuration ({shown})"] if keys else []) + words) or nothing
     unknown = "" if one.identity_parts and other.identity_parts else "; of the older run no sources are known"
     return f"`{first.label}` and `{second.label}` differ in {found}{unknown}."
 

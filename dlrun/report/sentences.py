@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dlrun.analysis.intervals import VAGUE
 from dlrun.analysis.simultaneous import differences
 from dlrun.analysis.statistics import BOOTSTRAP_FROM, Difference, describe_difference
 from dlrun.report.overview import JobGroup, Overview, range_of
 from dlrun.storage.identity import PART_NAMES, differing
+from dlrun.storage.jobs.job import Replicate
 from dlrun.storage.summary import Summary
 from dlrun.terminal.format import counted
 
@@ -98,9 +99,9 @@ def describe_chance(summaries: Sequence[Summary], metric: str) -> str:
     return f"Intervals cover the chance of seeds. All runs share the {name} samples, whose chance they do not cover."
 
 
-def _of_folds(overview: Overview) -> str:
-    """What intervals over folds are worth."""
-    folds = {result.job.replicate.fold for result in overview.finished} - {-1}
+def describe_folds(replicates: Iterable[Replicate]) -> str:
+    """What intervals over folds are worth; nothing for fewer than two of them."""
+    folds = {replicate.fold for replicate in replicates} - {-1}
     if len(folds) < 2:
         return ""
     # C. Nadeau and Y. Bengio, Inference for the Generalization Error, 2003: n_test / n_train adds to a mean's variance
@@ -127,10 +128,11 @@ def interval_note(overview: Overview) -> str:
     many = "the bootstrap with expanded percentiles" if max(sizes) >= BOOTSTRAP_FROM else ""
     both = f"{few} (below {BOOTSTRAP_FROM} {repeated}) and {many}" if few and many else few or many
     summaries = [result.summary for result in overview.finished]
+    of_folds = describe_folds(result.job.replicate for result in overview.finished)
     told = (
         f"Intervals in the table are 95 % intervals of the mean, by {both}, wider for skewed values. sd is the "
         f"sample standard deviation over the {repeated}. "
-        f"{_of_folds(overview) or describe_chance(summaries, overview.metric)}"
+        f"{of_folds or describe_chance(summaries, overview.metric)}"
     )
     return f"{told} {vague}" if vague else told
 

@@ -65,6 +65,15 @@ class Side:
         return dict(found)
 
 
+def repetition(sides: Sequence[Side]) -> str:
+    """The word for what a side's runs differ in, as `Manifest.repetition` has it."""
+    most = max(sides, key=lambda side: len(side.runs))
+    seeds, splits, folds = map(set, zip(*most.runs, strict=True))
+    if len(folds) < 2:
+        return "seed"
+    return "fold" if len(seeds) == len(splits) == 1 else "repetition"
+
+
 def comparisons(references: Sequence[str]) -> dict[str, list[Side]]:
     """Find the sides of a comparison, or of one for each data set of a sweep, by its label.
 

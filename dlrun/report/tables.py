@@ -19,7 +19,7 @@ MISSING = "–"
 def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
     """The ranked groups with their spread, the best first."""
     shown = overview.groups[:most]
-    strong = _selected_row(shown)
+    strong, over = _selected_row(shown), overview.manifest.repetition
     # one seed per group has no spread: show steps and time instead
     if all(group.size == 1 for group in overview.groups):
         rows = [[group.label, *_single(group, overview)] for group in shown]
@@ -33,7 +33,7 @@ def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
         "best",
         "95 % interval of the mean",
     ]
-    return Table(head, [[group.label, _seeds(group), *_cells(group.spread)] for group in shown], strong)
+    return Table(head, [[group.label, _seeds(group), *_cells(group.spread, over)] for group in shown], strong)
 
 
 def by_stratum(overview: Overview) -> Table:
@@ -54,7 +54,7 @@ def by_stratum(overview: Overview) -> Table:
                 _seeds(group),
                 format_mean(group.spread),
                 format_mean(tested),
-                format_interval(tested),
+                format_interval(tested, overview.manifest.repetition),
             ]
         )
     repeated = overview.manifest.repetitions
@@ -87,7 +87,7 @@ def test_scores(overview: Overview, group: JobGroup) -> Table | None:
         # a metric that nobody gave a direction has no best and no worst
         higher = known.pop() if len(known) == 1 else None
         found = group.spread_of(metric, higher_is_better=bool(higher))
-        cells = _cells(found)
+        cells = _cells(found, overview.manifest.repetition)
         rows.append([metric, str(found.n), *(cells if higher is not None else [cells[0], "", cells[2], "", cells[4]])])
     return Table(
         ["", overview.manifest.repetitions, "mean ± sd", "worst", "median", "best", "95 % interval of the mean"],
@@ -157,16 +157,17 @@ def _selected_row(shown: Sequence[JobGroup]) -> frozenset[int]:
     return frozenset(i for i, group in enumerate(shown) if group.selected and len(shown) > 1)
 
 
-def _cells(found: Spread) -> list[str]:
+def _cells(found: Spread, over: str) -> list[str]:
+    interval = format_interval(found, over)
     worst = "not finite" if found.broken else format_number(found.worst)
-    return [format_mean(found), worst, format_number(found.median), format_number(found.best), format_interval(found)]
+    return [format_mean(found), worst, format_number(found.median), format_number(found.best), interval]
 
 
-def format_interval(found: Spread) -> str:
-    """The interval of a mean, with a word if it says nothing; a dash without one."""
+def format_interval(found: Spread, over: str = "seed") -> str:
+    """The interval of a mean, with a word if it says nothing; a dash without one. `over` is that for a repetition."""
     if math.isnan(found.low):
         return MISSING
-    return f"{found.low:.4g} to {found.high:.4g}{' (too few seeds)' if found.vague else ''}"
+    return f"{found.low:.4g} to {found.high:.4g}" + (f" (too few {over}s)" if found.vague else "")
 
 
 def _seeds(group: JobGroup) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from math import ceil, isnan, nan
 from pathlib import Path
 
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.own.state import describe as describe_state
 from dlrun.engine.plan import Plan
 from dlrun.engine.reading.streams import StreamBatches, size_of
@@ -31,6 +32,10 @@ TOO_HIGH = 1.2
 """How many times log(vocabulary) a first loss may be: initial weights of a usual scale expect nothing in particular."""
 
 
+FAR = 10
+"""How large the targets of a regression may be, or how small their inverse, without a line on it."""
+
+
 def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None:
     """Show the head of a run.
 
@@ -48,6 +53,8 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
             f"optimizer.weight_decay={optimizer['weight_decay']} acts on nothing: the model has no matrices and no "
             "kernels, only vectors, biases and norms. Type optimizer.decay_all=true to have it act on them."
         )
+    if not start:
+        _report_unscaled(built)
     if start or (guess := loss_of_guess(built.data, training.objective, training.device)) is None:
         return
     first = first_loss(training.objective, built.data.train, device=training.device)
@@ -58,6 +65,20 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
             f"The loss begins at {first:.4g}, {first / guess.loss - 1:.0%} above log(vocabulary), that of a guess "
             f"among {spec.vocabulary} tokens. Are the initial weights too large, or the targets wrong?"
         )
+
+
+def _report_unscaled(built: Built) -> None:
+    """Say that targets are large or small, if a value of the data set scales them."""
+    data, one_step = built.data, getattr(built.training.optimizer, "one_step", False)
+    if data.spec.target_scale or built.config["dataset"].get("scale_targets") is not False or one_step:
+        return
+    if data.spec.task == "regression" and isinstance(data.train, TensorSplit):
+        size = float(data.train.y.double().square().mean().sqrt())
+        if not 1 / FAR <= size <= FAR:
+            output.say(
+                f"  {'targets':<10}their root mean square is {size:.3g}, far from 1: with dataset.scale_targets=true "
+                "they are learned in fewer steps"
+            )
 
 
 def _report_never_thawed(built: Built) -> None:

@@ -130,7 +130,7 @@ def _groups_table(overview: Overview, *, several: bool) -> pd.DataFrame:
     for group in overview.groups:
         row: dict[str, object] = {"data": overview.label} if several else {}
         row |= {key: swept_value(group.results[0], key) for key in overview.swept}
-        row |= {"selected": group.selected, "seeds": group.size}
+        row |= {"selected": group.selected, overview.manifest.repetitions: group.size}
         for name in metrics:
             found = group.spread_of(name)
             row[name] = found.mean

@@ -56,6 +56,19 @@ def test_groups_of_a_sweep_are_paired_by_seed(sweep: SweepDir, call: Call) -> No
     )
 
 
+def test_folds_are_called_folds(here: Path, call: Call) -> None:
+    swept(
+        here,
+        "hhhh",
+        lambda values: errors({**values, "seed": values["dataset.fold"]}),
+        seed=[0],
+        **{"dataset.fold": SEEDS},
+    )
+    done = call("compare", "hhhh:lr=0.1", "hhhh:lr=0.01")
+    says(done.out, "folds  mean", "(5 folds)", "Paired by fold", "Folds train on nearly the same samples")
+    assert "seeds" not in done.out
+
+
 def test_what_is_seed_noise_is_called_so(sweep: SweepDir, call: Call) -> None:
     done = call("compare", "aaaa:lr=0.02", "aaaa:lr=0.01")
     says(done.out, "No significant difference")

@@ -60,7 +60,7 @@ def test_what_is_repeated_shared_or_missing_is_counted() -> None:
 def test_a_data_set_that_is_read_is_looked_at_in_part() -> None:
     samples = [(torch.tensor([float(i)]), torch.tensor([2.0 * i])) for i in range(3000)]
     data = from_datasets("read", samples, task="regression", validation_size=0)  # type: ignore[arg-type]
-    says(said(data), "2,000 samples each of training", "0 to 2999", "y0 0")
+    says(said(data), "2,000 samples each of training", "0 to 2999", "y 0")
     assert draw(data, see(data)) is not None
 
 
@@ -84,7 +84,22 @@ def test_the_columns_of_a_table_are_those_of_its_file(call: Call, here: Path) ->
     assert [float(cell) for cell in row[1:]] == pytest.approx([0, np.mean(incomes), 110, np.std(incomes)], rel=1e-5)
     says(out, "city 3 values: Rome 7, Bern 3, Oslo 2", "1 value in 1 sample of training are NaN", "0 6 (50.0%)")
     filled = call("data", "table", *given, "dataset.missing=mean", "--look").out
-    says(filled, "filled by dataset.missing=mean")
+    says(filled, "filled by dataset.missing=mean", "missing in income (1)", "outputs/data/table-t.png")
+
+
+def test_targets_have_their_names_and_units_and_dates_are_dates(call: Call, here: Path) -> None:
+    rows = [f"2026-0{1 + i % 9}-15,{50 * i},{i % 4}" for i in range(30)]
+    (here / "t.csv").write_text("day,income,children\n" + "\n".join(rows))
+    given = [
+        "dataset.path=t.csv",
+        "dataset.target=[income,children]",
+        "dataset.dates=[day]",
+        "dataset.scale_targets=true",
+    ]
+    done = call("data", "table", *given, "dataset.validation_size=0", "dataset.test_size=0", "--look")
+    says(done.out, "targets income, children", "day 2026-01-15", "2026-09-15", " days")
+    row = next(line.split() for line in done.out.splitlines() if line.split()[:1] == ["income"])
+    assert [float(cell) for cell in row[1:]] == pytest.approx([0, 725, 1450, 50 * np.std(np.arange(30))], rel=1e-4)
 
 
 def test_nests_and_classes_of_elements_are_counted_as_what_they_are() -> None:
@@ -101,7 +116,9 @@ def test_nests_and_classes_of_elements_are_counted_as_what_they_are() -> None:
     says(said(flat), "y1", "x2", "float32 [3]")
 
 
-def test_a_mistake_is_said(call: Call) -> None:
+def test_a_mistake_is_said(call: Call, here: Path) -> None:
     refuses(call("data", "--look"), "dlrun data digits --look")
     refuses(call("data", "digits", "dataset.sized=3", "--look"), "dataset.sized")
     refuses(call("data", "digts", "--look"), "digts", "digits")
+    (here / "t.csv").touch()
+    refuses(call("data", "t.csv", "--look"), "dlrun data table dataset.path=t.csv dataset.target=COLUMN --look")

@@ -69,6 +69,8 @@ def test_the_columns_of_a_table_are_matched_in_every_split() -> None:
     assert data.inputs.high == pytest.approx(tuple(X.max(0)))
     with pytest.raises(DataError, match=r"columns a, b.*a, b, c"):
         from_tensors("mine", (table, Y), (table[["a", "b"]], Y), task="classification")
+    for y, names in ((table[["b"]], ("b",)), (table["b"], ("b",)), (table[["b", "a"]], ("b", "a")), (X[:, :2], ())):
+        assert from_tensors("mine", (table, y), task="regression").spec.target_names == names
     with pytest.raises(ConfigError, match="2 names"):
         made(X, columns=["a", "b"])
 

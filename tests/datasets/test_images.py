@@ -374,7 +374,16 @@ def test_workers_vary_pictures_as_the_training_does(tmp_path: Path, workers: int
 
 def test_a_transform_that_makes_something_else_is_refused(tmp_path: Path) -> None:
     path, one = str(many(tmp_path / "all", a=4)), Samples(torch.tensor([0]), 0, 0)
-    for transform, fact in ((lambda x: x.float(), "ToDtype and Normalize"), (lambda x: x[:, 1:], "[3, 23, 20]")):
+
+    def normalise(x: torch.Tensor) -> torch.Tensor:
+        raise TypeError("Input tensor should be a float tensor.")
+
+    cases = (
+        (lambda x: x.float(), "ToDtype and Normalize"),
+        (lambda x: x[:, 1:], "[3, 23, 20]"),
+        (normalise, "normalise failed for a picture uint8 [3, 24, 20]: Input tensor should be a float tensor. Leave"),
+    )
+    for transform, fact in cases:
         data = images(path=path, validation_size=0, test_size=0, augment=[transform])
         assert data.augment is not None
         with pytest.raises(RunError) as refused:

@@ -24,6 +24,7 @@ from dlrun.losses.of_outputs.adapt import adapt
 from dlrun.metrics import mse as squared_error
 from dlrun.runs.build import build
 from dlrun.runs.measures.guess import loss_of_guess
+from dlrun.runs.presentation import announce
 from dlrun.stacked.why_not import why_not
 from dlrun.storage.lookup import all_runs
 from dlrun.types import Data
@@ -133,6 +134,12 @@ def test_of_several_outputs_those_of_the_loss_are_scaled_back() -> None:
     nameless.target_scale = scale
     with pytest.raises(ConfigError, match=r"loss\.output"):
         evaluate(nameless, {"m": OfEntries(squared_error, output="mean")}, data.train, batch_size=7, device=CPU)
+
+
+def test_large_targets_are_said_where_they_can_be_scaled(houses: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for scaled in ("true", "false"):
+        announce(build(compose.config(["dataset=houses", f"dataset.scale_targets={scaled}", *QUICK])))
+        assert ("dataset.scale_targets=true" in capsys.readouterr().out) is (scaled == "false")
 
 
 def test_classes_have_no_scale() -> None:

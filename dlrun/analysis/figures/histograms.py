@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil, isqrt
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from dlrun.analysis.figures.scale import plain_ticks
 from dlrun.analysis.figures.style import COLOURS, figure, style_context
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FEWEST, MOST = 5, 40
@@ -28,12 +30,16 @@ NAMED = 12
 
 
 def histograms(
-    columns: Mapping[str, Sequence[tuple[str, Tensor]]], title: str, *, texts: Mapping[str, Sequence[str]] | None = None
+    columns: Mapping[str, Sequence[tuple[str, Tensor]]],
+    title: str,
+    *,
+    texts: Mapping[str, Sequence[str]] | None = None,
+    formats: Mapping[str, Callable[[float], str]] | None = None,
 ) -> Figure:
     """Draw the shares of values in bins, a panel for each column.
 
     A column has one or more named parts, such as splits or classes, each with values [n]; those of a column in `texts`
-    are places in these.
+    are places in these. `formats` write a column's values on its axis.
     """
     down = ceil(len(columns) / ACROSS)
     across = min(ACROSS, len(columns))
@@ -53,6 +59,8 @@ def histograms(
             if named:
                 short = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in names]
                 axes.set_xticks(range(len(names)), short, rotation=30, ha="right", parse_math=False)
+            elif name in (formats or {}):
+                _label(axes, (formats or {})[name])
             if number % across == 0:
                 axes.set_ylabel("share", fontsize=10)
             if number == 0 and len(parts) > 1:
@@ -69,8 +77,17 @@ def frequencies(counts: Tensor, title: str) -> Figure:
         axes = fig.add_subplot()
         axes.loglog(range(1, len(found) + 1), found.numpy(), color=COLOURS[0])
         axes.set(xlabel="rank of the token", ylabel="occurrences")
+        plain_ticks(axes.xaxis, [1, len(found)])
+        plain_ticks(axes.yaxis, [float(found[0]), float(found[-1])] if len(found) else [])
         fig.suptitle(title, parse_math=False)
     return fig
+
+
+def _label(axes: Axes, written: Callable[[float], str]) -> None:
+    axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_formatter(lambda value, _: written(value))
+    for text in axes.get_xticklabels():
+        text.set(rotation=20, ha="right")
 
 
 def _edges(parts: Sequence[Tensor]) -> Tensor:

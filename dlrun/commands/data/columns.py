@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from math import floor
 
 import torch
 from torch import Tensor
@@ -63,11 +65,12 @@ def describe(title: str, names: Sequence[str], values: Tensor, inputs: RawInputs
         column = values[:, place].double()
         column = column[column.isfinite()]
         if kind != "category" and len(column):
-            ends = (column.min(), column.mean(), column.max(), column.std(correction=0))
+            *ends, deviation = (float(f) for f in (column.min(), column.mean(), column.max(), column.std(correction=0)))
             # a mean of rounded values is no exact 0
-            rows.append(
-                [name, *(number(0.0 if abs(value) < 1e-6 * float(ends[3]) else float(value)) for value in ends)]
-            )
+            written = [
+                day(end) if kind == "date" else number(0.0 if abs(end) < 1e-6 * deviation else end) for end in ends
+            ]
+            rows.append([name, *written, number(deviation) + (" days" if kind == "date" else "")])
     if len(rows) > 1:
         yield table(rows, indent="    ")
     for place, (name, kind) in shown:
@@ -75,6 +78,15 @@ def describe(title: str, names: Sequence[str], values: Tensor, inputs: RawInputs
             yield f"    {name}  {_categories(values[:, place], inputs.texts[place])}"
     if len(names) > COLUMNS:
         yield f"    … and {len(names) - COLUMNS:,} more"
+
+
+def day(days: float) -> str:
+    """The date so many days after 1970 began.
+
+    >>> day(20786.5), day(-1)
+    ('2026-11-29', '1969-12-31')
+    """
+    return str(date(1970, 1, 1) + timedelta(floor(days)))
 
 
 def _categories(values: Tensor, texts: Sequence[str]) -> str:

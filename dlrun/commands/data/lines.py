@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlrun.commands.data import columns, of_pairs
 from dlrun.datasets.columns.encode import EncodeColumns
+from dlrun.datasets.tensors.spec import restore, target_names
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.engine.reading.streams import StreamSplit
@@ -46,7 +47,8 @@ def see(data: Data) -> dict[str, Seen]:
         whole = isinstance(split, TensorSplit)
         index = torch.arange(n) if whole or n <= READ else torch.linspace(0, n - 1, READ, dtype=torch.float64).long()
         x, y = split.gather(index)
-        found[name] = Seen(_raw(data, x) if isinstance(x, Tensor) else None, y if isinstance(y, Tensor) else None, n)
+        y = restore(data.spec, y) if isinstance(y, Tensor) else None
+        found[name] = Seen(_raw(data, x) if isinstance(x, Tensor) else None, y, n)
     return found
 
 
@@ -124,8 +126,7 @@ def _sample_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     if spec.classes is not None and y is not None and not y.is_floating_point():
         yield from _class_lines(spec, seen)
     elif spec.task == "regression" and y is not None:
-        names = [f"y{i}" for i in range(y[0].numel())]
-        yield from columns.describe("targets", names, y.reshape(len(y), -1))
+        yield from columns.describe("targets", target_names(spec), y.reshape(len(y), -1))
     if x is not None and not data.tokenizer:
         yield from _column_lines(data, x)
 
@@ -179,7 +180,7 @@ def _missing_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
             found.append(f"{counted(int(missing.sum()), 'value', ',')} in {counted(samples, 'sample', ',')} of {name}")
     if data.inputs and data.inputs.kinds and data.inputs.missing == "mean":
         # they look like any other value
-        yield _row("missing", "filled by dataset.missing=mean; dataset.missing=indicator has them counted here")
+        yield _row("missing", "filled by dataset.missing=mean, below too; `columns` counts them")
     else:
         yield _row("missing", f"{'; '.join(found)} are NaN or infinite" if found else "no value is NaN or infinite")
     if notes := data.notes.get("columns"):  # a table, whose gaps may have been filled

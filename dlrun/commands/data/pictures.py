@@ -10,7 +10,9 @@ from torch import Tensor
 
 from dlrun.analysis.figures.contact_sheet import contact_sheet
 from dlrun.analysis.figures.histograms import frequencies, histograms
+from dlrun.commands.data.columns import day
 from dlrun.commands.data.lines import Seen, column_names
+from dlrun.datasets.tensors.spec import target_names
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.randomness import AUGMENTATION, generator
 from dlrun.types import Data, Samples
@@ -111,13 +113,19 @@ def _histograms(data: Data, x: Tensor, y: Tensor | None) -> Figure:
         for place, name in list(enumerate(names))[:COLUMNS]:
             columns[name] = [(label, flat[rows, place]) for label, rows in parts.items()]
     if spec.task == "regression" and y is not None:
-        targets = y.reshape(len(y), -1)
+        targets, names_of_targets = y.reshape(len(y), -1), target_names(spec)
         for place in range(min(targets.shape[1], COLUMNS)):
-            columns[f"target y{place}"] = [("", targets[:, place])]
+            columns[f"target {names_of_targets[place]}"] = [("", targets[:, place])]
     more = (
         f" (the first {COLUMNS} of {flat.shape[1]} columns)"
         if len(names) > COLUMNS and "all inputs" not in columns
         else ""
     )
     known = data.inputs.texts if data.inputs and data.inputs.kinds else ()
-    return histograms(columns, f"{data.name}: the training split{more}", texts=dict(zip(names, known, strict=False)))
+    kinds = zip(names, data.inputs.kinds if data.inputs else (), strict=False)
+    return histograms(
+        columns,
+        f"{data.name}: the training split{more}",
+        texts=dict(zip(names, known, strict=False)),
+        formats={name: day for name, kind in kinds if kind == "date"},
+    )

@@ -29,6 +29,7 @@ class Targets:
     task: TabularTask
     class_names: tuple[str, ...]
     described: str
+    names: tuple[str, ...] = ()
 
 
 def read_targets(
@@ -99,8 +100,8 @@ def _regression(columns: Sequence[Column]) -> Targets:
                 f"The target `{column.name}` is no number ({column.described}); a regression needs numbers"
                 f"{'' if len(columns) > 1 else '. Type dataset.task=classification for classes'}."
             )
-    described = ", ".join(column.name for column in columns)
-    return Targets(torch.stack([column.values for column in columns], 1), "regression", (), described)
+    names = tuple(column.name for column in columns)
+    return Targets(torch.stack([column.values for column in columns], 1), "regression", (), ", ".join(names), names)
 
 
 def _classification(column: Column, cells: Any, declared: Sequence[str], *, asked: bool) -> Targets:

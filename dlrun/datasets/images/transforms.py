@@ -17,6 +17,10 @@ from dlrun.nests.batch import Batch
 from dlrun.randomness import SAMPLE, key, preserve_generators, seed_libraries
 from dlrun.types import Augmentation, Samples
 
+LEAVE_OUT = (
+    "Leave out what takes or makes other numbers than bytes, as ToDtype and Normalize: dataset.normalise does it."
+)
+
 
 class Transforms:
     """Vary prepared pictures [B, C, H, W] by transforms, one picture at a time.
@@ -48,12 +52,13 @@ class Transforms:
         picture = self._prepare.undo(x[None])[0].round().clamp(0, 255).to(torch.uint8)
         varied = picture
         for transform in self._transforms:
-            made: Any = transform(varied)
+            name = getattr(transform, "__name__", type(transform).__name__)
+            try:
+                made: Any = transform(varied)
+            except (TypeError, ValueError) as error:
+                raise RunError(f"{name} failed for a picture {_kind(varied)}: {error} {LEAVE_OUT}") from error
             if not isinstance(made, Tensor) or made.dtype != torch.uint8:
-                raise RunError(
-                    f"{type(transform).__name__} returned {_kind(made)}; expected a picture uint8. Leave out what "
-                    "makes other numbers of them, as ToDtype and Normalize: dataset.normalise does it."
-                )
+                raise RunError(f"{name} returned {_kind(made)}; expected a picture uint8. {LEAVE_OUT}")
             varied = made
         if varied.shape != picture.shape:
             raise RunError(

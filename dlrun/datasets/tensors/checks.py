@@ -74,11 +74,17 @@ def _from_array(value: Any, what: str) -> Tensor:
     return torch.from_numpy(array if plain else array.copy(order="C"))
 
 
-def column_names(pairs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the training inputs' columns, if these are a table (pandas, polars)."""
-    names = getattr(pairs["train"][0], "columns", None)
+def column_names(values: Any) -> tuple[str, ...]:
+    """The names of the columns, if the values are a table (pandas, polars)."""
+    names = getattr(values, "columns", None)
     # pandas numbers columns that have no names
     return () if names is None or [*names] == [*range(len(names))] else tuple(map(str, names))
+
+
+def names_of_targets(values: Any) -> tuple[str, ...]:
+    """The names of a table's columns, or that of a single column."""
+    name = getattr(values, "name", None)
+    return (name,) if isinstance(name, str) else column_names(values)
 
 
 def check_pair(name: str, split: str, pair: Any, columns: Sequence[str] = (), *, gaps: bool = False) -> Pair:

@@ -24,8 +24,9 @@ def spec_of(
     *,
     classes: int | None = None,
     class_names: Sequence[str] = (),
+    target_names: Sequence[str] = (),
 ) -> Spec:
-    """The spec of inputs [N, ...] and targets [N, ...].
+    """The spec of inputs [N, ...] and targets [N, ...]; `target_names` are those of a regression.
 
     The number of classes is `classes`, else the number of names, else the largest class + 1. Raises `ConfigError` for
     classes of another task and for too many names, `DataError` for classes that are not whole numbers, and for those
@@ -35,7 +36,9 @@ def spec_of(
     if task != "classification":
         if classes is not None or class_names:
             raise ConfigError(f"The data set `{name}` is for {task}, which has no classes.")
-        return Spec(task, shape, outputs=y[0].numel() if task == "regression" else 1)
+        outputs = y[0].numel() if task == "regression" else 1
+        known = task == "regression" and len(target_names) == outputs
+        return Spec(task, shape, outputs, target_names=tuple(target_names) if known else ())
     if y.is_floating_point():
         raise DataError(_whole_numbers_message(name, y))
     # of the training split: a class that only the test has must be given by `classes` or a name
@@ -107,6 +110,11 @@ def scale_of(spec: Spec) -> TargetScale | None:
     return spec.target_scale and TargetScale(*(torch.tensor(each, dtype=torch.float64) for each in spec.target_scale))
 
 
+def target_names(spec: Spec) -> tuple[str, ...]:
+    """The names of a regression's targets; those that are not known are `y`, or `y0`, `y1` and so on."""
+    return spec.target_names or (tuple(f"y{i}" for i in range(spec.outputs)) if spec.outputs > 1 else ("y",))
+
+
 def restore(spec: Spec, outputs: Tensor) -> Tensor:
     """Outputs in the unit of the raw targets: scaled back, or as they are."""
     scale = scale_of(spec)
@@ -142,7 +150,11 @@ def read_spec(said: Any) -> Spec | None:
     try:
         # tuples, which JSON has made lists
         shape, scale = shapes_from(said["input_shape"]), said.get("target_scale")
-        lists: dict[str, Any] = {"input_shape": shape, "class_names": tuple(said["class_names"])}
+        lists: dict[str, Any] = {
+            "input_shape": shape,
+            "class_names": tuple(said["class_names"]),
+            "target_names": tuple(said.get("target_names", ())),
+        }
         spec = Spec(**said | lists | {"target_scale": scale and tuple(tuple(map(float, each)) for each in scale)})
         usable = int(spec.outputs) >= (0 if spec.task == "other" else 1) and (spec.task != "language" or len(shape) > 0)
         usable = usable and all(size is None or int(size) > 0 for size in sizes_of(shape))

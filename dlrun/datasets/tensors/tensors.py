@@ -20,6 +20,7 @@ from dlrun.datasets.tensors.checks import (
     check_pair,
     check_ranges,
     column_names,
+    names_of_targets,
     report_channels_last,
 )
 from dlrun.datasets.tensors.fingerprint import fingerprint
@@ -30,7 +31,7 @@ from dlrun.datasets.tensors.spec import scaled_truth, spec_of, targets, with_tar
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.datasets.tensors.weights import refuse_weights, weights_of_splits, without_weights
-from dlrun.types import Data, Task
+from dlrun.types import Data, RawInputs, Task
 
 __all__ = ["from_tensors"]
 
@@ -101,7 +102,7 @@ def from_tensors(
     metrics and predictions. `label_noise` is the share of training classes that `split_seed` makes wrong.
 
     For `dlrun predict`: `pixels` are the values of black and white, `columns` the names of a table's columns (one of
-    pandas has them). Without them the range of the training inputs is kept.
+    pandas has them, and its targets theirs). Without them the range of the training inputs is kept.
 
     With `binarise` pixels are 0 or 1, by a threshold or drawn by `split_seed`, and not normalised.
 
@@ -153,13 +154,17 @@ def build(
     *,
     classes: int | None = None,
     class_names: Sequence[str] = (),
+    target_names: Sequence[str] = (),
     columns: Sequence[str] = (),
     content: str | None = None,
     truth: Callable[[Tensor], Tensor] | None = None,
 ) -> Data:
     """Make a data set of raw `pairs`, "train" and perhaps "validation" and "test", as `from_tensors` does."""
     pairs, weights = without_weights(pairs)
-    columns = columns or column_names(pairs)
+    columns, target_names = (
+        columns or column_names(pairs["train"][0]),
+        target_names or names_of_targets(pairs["train"][1]),
+    )
     if task == "density":
         pairs = {split: _with_targets(pair) for split, pair in pairs.items()}
     gaps = options.encoding is not None
@@ -168,7 +173,7 @@ def build(
     report_channels_last(name, tuple(pairs["train"][0].shape[1:]))
     check_sizes(name, pairs, validation=options.validation_size, test=options.test_size)
     x, y = pairs["train"]
-    spec = spec_of(name, task, x, y, classes=classes, class_names=class_names)
+    spec = spec_of(name, task, x, y, classes=classes, class_names=class_names, target_names=target_names)
     for split, (_, values) in pairs.items():
         targets(name, split, spec, values)  # before the cut: a message has the caller's own number of a sample
     if options.held_out_classes is not None:
@@ -181,19 +186,14 @@ def build(
     raw = {**pairs, **{split: _select((x, y), index[split]) for split in index if len(index[split])}}
     if options.label_noise:
         raw["train"] = add_label_noise(raw["train"], spec, share=options.label_noise, seed=options.split_seed)
-    encoding, first = options.encoding, raw["train"][0]
-    prepare = encoding.fit(first) if encoding else _preparation(first, options)
+    first = raw["train"][0]
+    prepare = options.encoding.fit(first) if options.encoding else _preparation(first, options)
     bits = _binary(name, pairs, index, options)
     prepared = {split: bits[split].float() if bits else prepare(x) for split, (x, _) in raw.items()}
     if options.scale_targets:
         spec = with_target_scale(name, spec, raw["train"][1])
     prepared_y = {split: targets(name, split, spec, y) for split, (_, y) in raw.items()}
     splits = {split: TensorSplit(x, prepared_y[split], weight.get(split)) for split, x in prepared.items()}
-    inputs = encoding.describe(first) if encoding else observe(first, pixels=options.pixels, columns=columns)
-    if encoding:
-        encoding.report({split: x for split, (x, _) in raw.items()})
-    else:
-        check_ranges(name, raw, inputs)
     content = content or fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
     noise = [prepared_y["train"]] if options.label_noise else [repr(spec.target_scale)] if options.scale_targets else []
     keys = {split: sample_keys(x) for split, (x, _) in raw.items()}
@@ -216,8 +216,19 @@ def build(
         },
         sample_keys={split: thin(own) for split, own in keys.items()},
         notes=_notes(options, prepare),
-        inputs=inputs,
+        inputs=_describe_inputs(name, raw, options, columns),
     )
+
+
+def _describe_inputs(name: str, raw: Mapping[str, Pair], options: TensorOptions, columns: Sequence[str]) -> RawInputs:
+    """The description of the raw inputs; what is odd about those of a split is said."""
+    first, encoding = raw["train"][0], options.encoding
+    if encoding:
+        encoding.report({split: x for split, (x, _) in raw.items()})
+        return encoding.describe(first)
+    inputs = observe(first, pixels=options.pixels, columns=columns)
+    check_ranges(name, raw, inputs)
+    return inputs
 
 
 def _notes(options: TensorOptions, prepare: Prepare) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from dlrun.engine.failures import LESS_IN_STEPS, describe_batch, is_out_of_memory
-from dlrun.errors import DlrunError, UserError, place
+from dlrun.errors import DlrunError, RunError, UserError, place
 from dlrun.terminal.format import counted
 from dlrun.types import Batch
 
@@ -19,7 +19,10 @@ def explain(batch: Batch, targets: Mapping[str, str], *names: str, doing: str = 
     """
     try:
         yield
-    except DlrunError:
+    except DlrunError as error:
+        # nothing has run yet: what an augmentation says of a picture is a mistake in the request
+        if isinstance(error, RunError) and names == ("dataset",):
+            raise UserError(str(error)) from error
         raise
     except Exception as error:
         parts = ", ".join(f"{name}={targets[name]}" for name in names if name in targets)

@@ -23,8 +23,12 @@ def make_card(trained: TrainedModel, given: Tensor, found: dict[str, Tensor], *,
     `prepares`: the preparation of raw inputs is in the file.
     """
     summary, spec = trained.folder.summary(), trained.predictor.spec
+    # of several outputs none is scaled back inside
+    scaled = None if prepares and len(found) == 1 else spec.target_scale
     # behind the type and the shape
     takes = describe_inputs(summary.inputs, summary.spec).partition("]: ")[2]
+    if trained.folder.tokenizer.is_file() and spec.task != "language":
+        takes = "tokens of the tokenizer + 1; 0 follows a shorter text"
     takes = takes.replace("the model's metadata", "the card").replace("inputs.prepare", "raw_inputs.prepare")
     return {
         "task": spec.task,
@@ -32,6 +36,9 @@ def make_card(trained: TrainedModel, given: Tensor, found: dict[str, Tensor], *,
         "outputs": [_tensor(name, value) for name, value in found.items()],
         "classes": spec.classes,
         "class_names": list(spec.class_names),
+        "target_names": list(spec.target_names),
+        # targets are outputs · deviation + mean
+        "target_scale": scaled and dict(zip(("mean", "deviation"), scaled, strict=True)),
         "vocabulary": spec.vocabulary,
         "prepares": prepares,
         "raw_inputs": dict(summary.inputs),

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlrun.datasets.tensors.standardise import Standardise
+from dlrun.datasets.tensors.spec import TargetScale
+from dlrun.datasets.tensors.standardise import Standardise, is_far
 from dlrun.errors import UserError
 from dlrun.types import identity
 
@@ -70,8 +71,32 @@ class Function(nn.Module):
         return self._prepare(raw)
 
 
-def make_graph(model: nn.Module, prepare: Callable[[Tensor], Tensor] | None) -> Graph:
-    """A model as it is, or with the preparation of its raw inputs."""
+class Restored(nn.Module):
+    """A model whose output is in the unit of the raw targets, which it was trained on scaled.
+
+    Several outputs are left as they are.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, model: nn.Module, scale: TargetScale) -> None:
+        super().__init__()
+        self.model = model
+        # as `TargetScale.undo` has it
+        kind = torch.float64 if is_far(scale.mean.abs().tolist(), scale.deviation.tolist()) else torch.float32
+        self.register_buffer("mean", scale.mean.to(kind))
+        self.register_buffer("deviation", scale.deviation.to(kind))
+
+    def forward(self, x: Tensor) -> Any:
+        found = self.model(x)
+        fits = isinstance(found, Tensor) and found.shape[-1:] == self.mean.shape
+        return found * self.deviation + self.mean if fits else found
+
+
+def make_graph(model: nn.Module, prepare: Callable[[Tensor], Tensor] | None, scale: TargetScale | None = None) -> Graph:
+    """A model as it is, or with the preparation of its raw inputs, and targets scaled back."""
+    model = Restored(model, scale) if scale else model
     if prepare is None or prepare is identity:
         return Graph(model).eval()
     return Graph(model, Scale(prepare) if isinstance(prepare, Standardise) else Function(prepare)).eval()

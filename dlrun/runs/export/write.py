@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dlrun.datasets.tensors.spec import scale_of
 from dlrun.errors import UserError
 from dlrun.runs.export.card import make_card, tokenizer
 from dlrun.runs.export.compare import Comparison, compare, first_line
@@ -32,13 +33,14 @@ class Written(NamedTuple):
 
 
 def write_graph(trained: TrainedModel, form: Format, file: Path, *, prepare: bool) -> Written:
-    """Write the graph; with `prepare` it takes raw inputs.
+    """Write the graph; with `prepare` it takes raw inputs, and returns targets in their own unit.
 
     Raises `UserError` if the format does not have what the model does, or the file's answers are others.
     """
     shown = examples(trained, raw=prepare)
     card = _card(trained, shown, prepares=prepare)
-    graph = make_graph(trained.model, trained.predictor.prepare if prepare else None)
+    inside = (trained.predictor.prepare, scale_of(trained.predictor.spec)) if prepare else (None, None)
+    graph = make_graph(trained.model, *inside)
     request = Request(graph, shown.given, trained.predictor.spec.task == "language", card)
     found, free = _write(trained, form, file, request, shown)
     compared = f"on {shown.origin} its outputs are the run's, to {found.largest:.2g} of values up to {found.scale:.3g}"
@@ -61,7 +63,8 @@ def _write(
     try:
         found = compare(
             form.ask(file, request.names()),
-            trained.model,
+            # behind the preparation
+            request.graph.model,
             request.x,
             shown.prepared,
             tokens=text,
@@ -88,9 +91,7 @@ def write_weights(trained: TrainedModel, file: Path, card_file: Path) -> Written
         write_safetensors(file, values, {"format": "pt", "dlrun.run": trained.folder.id})
     except ValueError as error:
         raise UserError(f"The weights cannot be written: {error}.") from None
-    lines = ",\n".join(
-        f"  {dumps(name)}: {dumps(value)}" for name, value in {**card, **tokenizer(trained.folder)}.items()
-    )
+    lines = ",\n".join(f"  {dumps(name)}: {dumps(value)}" for name, value in card.items())
     card_file.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     read = read_safetensors(file)
     if [*read] != [*values] or not all(_same_bits(read[name], value) for name, value in values.items()):
@@ -107,4 +108,5 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 def _card(trained: TrainedModel, shown: Examples, *, prepares: bool) -> dict[str, Any]:
     with torch.no_grad():
         found = outputs(trained.model(shown.prepared))
-    return make_card(trained, shown.given, found, prepares=prepares) | {"compared_on": shown.origin}
+    card = make_card(trained, shown.given, found, prepares=prepares)
+    return card | tokenizer(trained.folder) | {"compared_on": shown.origin}

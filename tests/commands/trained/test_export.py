@@ -26,7 +26,7 @@ Call = Callable[..., Called]
 TEXT = ("dataset=text", "dataset.path=book.txt", "dataset.context=8", "evaluation.train_samples=8")
 MODELS = {
     "mlp": ("model=mlp",),
-    "linear": ("model=linear",),
+    "text_classifier": ("dataset=text_classification", "dataset.path=reviews.csv", "model=text_classifier"),
     "resnet18": ("model=resnet18", "model.width=2"),
     "convnet": ("dataset=squares", "model=convnet"),
     "gpt": (*TEXT, "model=gpt", "model.layers=1", "model.heads=2", "model.width=8", "model.positions=rotary"),
@@ -69,6 +69,8 @@ def train(here: Path, call: Call) -> Callable[..., RunDir]:
         (here / "conf" / group).mkdir(parents=True)
         name = "squares" if group == "dataset" else "own"
         (here / "conf" / group / f"{name}.yaml").write_text(f"_target_: own.{lines}\n")
+    reviews = [f"{['good', 'bad', 'fine', 'poor'][i % 4]} film,{i % 2}" for i in range(40)]
+    (here / "reviews.csv").write_text("\n".join(["text,label", *reviews]))
     (here / "book.txt").write_text("".join(f"{a}+{a}={2 * a}\n" for a in range(200)))
 
     def train(*overrides: str) -> RunDir:
@@ -82,8 +84,8 @@ def train(here: Path, call: Call) -> Callable[..., RunDir]:
 
 def inputs(run: RunDir, n: int, seed: int = 0) -> torch.Tensor:
     spec, draw = package.load(run.id).spec, torch.Generator().manual_seed(seed)
-    if spec.task == "language":
-        return torch.randint(spec.outputs, (n, *spec.input_shape), generator=draw)
+    if spec.vocabulary:
+        return torch.randint(spec.vocabulary, (n, *spec.input_shape), generator=draw)
     return torch.randn(n, *spec.input_shape, generator=draw)
 
 
@@ -101,12 +103,18 @@ def test_the_files_answer_as_the_run_without_dlrun(
     assert done.code == 0, done.err
     says(done.out, "a.pt2", "torch.export", "step 2", "validation samples its outputs are the run's")
     assert call("export", run.id, "a.ts").code == 0
-    program, traced, own = torch.export.load("a.pt2").module(), torch.jit.load("a.ts"), package.load(run.id).model
+    extra = {"card.json": ""}
+    program, traced, own = (
+        torch.export.load("a.pt2", extra_files=extra).module(),
+        torch.jit.load("a.ts"),
+        package.load(run.id).model,
+    )
     with torch.no_grad():
         for n in (1, 5):
             x = inputs(run, n, seed=n)
             agree(program(x), own(x))
             agree(traced(x), own(x))
+        assert ("tokenizer" in json.loads(extra["card.json"])) is (model in ("gpt", "lstm", "text_classifier"))
         if model == "gpt":
             says(done.out, "[batch, tokens ≤ 8]")
             agree(program(x[:, :3]), own(x[:, :3]))
@@ -206,6 +214,17 @@ def test_the_columns_of_a_table_are_encoded_inside(train: Callable[..., RunDir],
     own, raw = package.load(run.id), torch.tensor([[30.0, 1.0, 2.5], [70.0, -1.0, float("nan")]], dtype=torch.float64)
     with torch.no_grad():
         agree(torch.export.load("a.pt2").module()(raw), own.model(own.prepare(raw)))
+    # of a regression, scaled targets are scaled back inside
+    run = train(*table, "model=linear", "dataset.target=age", "dataset.scale_targets=true", "loss=mse")
+    assert call("export", run.id, "b.pt2", "--prepare").code == 0
+    assert call("export", run.id, "b.safetensors").code == 0
+    own, raw = package.load(run.id), torch.tensor([[1.0, 2.5, 0.0], [-1.0, float("nan"), 1.0]], dtype=torch.float64)
+    with torch.no_grad():
+        wanted = own.restore(own.model(own.prepare(raw)))
+        agree(torch.export.load("b.pt2").module()(raw), wanted)
+    card = json.loads((here / "b.json").read_text())
+    assert card["target_names"] == ["age"] and card["target_scale"]["mean"] == [pytest.approx(40, abs=10)]
+    assert call("predict", run.id, "t.csv").out.splitlines()[0] == "age"
 
 
 def test_the_weights_are_the_selected_or_the_last_of_the_average(

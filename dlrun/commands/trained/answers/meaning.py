@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dlrun.analysis.figures.classes import are_probabilities
+from dlrun.datasets.tensors.spec import target_names
 from dlrun.errors import UserError
 from dlrun.metrics import for_task
 from dlrun.runs.reload.predictor import Predictor
@@ -101,8 +102,9 @@ class Meaning:
             self.names = [f"p({name})" for name in self.class_names]
             return
         if spec.task != "classification" and width == spec.outputs and not self._refused:
-            word = {"embedding": "embedding_", "density": "log_prob"}.get(spec.task, "y")
-            self.names = [f"{word}{i}" for i in range(width)] if width > 1 else [word.rstrip("_")]
+            word = {"embedding": "embedding_", "density": "log_prob"}.get(spec.task, "")
+            numbered = [f"{word}{i}" for i in range(width)] if width > 1 else [word.rstrip("_")]
+            self.names = numbered if word else [*target_names(spec)]
             return
         self.names = [f"output_{i}" for i in range(width)]
         kind = "logits of the classes" if spec.task == "classification" else "the target"

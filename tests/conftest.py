@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
+import pickle
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
+from _pytest.doctest import DoctestModule
 
 from tests import processes
 
@@ -37,8 +42,49 @@ LONG = (
 """The files whose tests take longest: begun first, so that no process is left alone with one at the end."""
 
 
+class Doctests:
+    """Has pytest look for examples in the files with a `>>>` alone: it imports and walks each that it looks into."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(self, file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+        found = yield
+        if file_path.suffix == ".py" and b">>>" not in file_path.read_bytes():
+            return [each for each in found if not isinstance(each, DoctestModule)]
+        return found
+
+
+def remember_yaml() -> None:
+    """Parse each text of a configuration once a session: an eighth of the time of a short training.
+
+    A text with a mistake is parsed each time, from its file: the message names it.
+    """
+    known: dict[str, bytes] = {}
+    parse = yaml.load
+
+    def load(stream: Any, Loader: Any) -> Any:
+        if Loader.__name__ != "OmegaConfLoader":
+            return parse(stream, Loader)
+        text = stream if isinstance(stream, str) else stream.read()
+        if text not in known:
+            if stream is not text:
+                stream.seek(0)
+            known[text] = pickle.dumps(parse(stream, Loader))
+        return pickle.loads(known[text])
+
+    yaml.load = load
+
+
+def pytest_collection_finish() -> None:
+    """Keep all that was imported and collected out of each garbage collection from here on: a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5000, 10, 10)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers from which processes are forked, once for all of pytest's own processes."""
+    config.pluginmanager.register(Doctests())
+    remember_yaml()
     if not hasattr(config, "workerinput"):
         folder = tempfile.TemporaryDirectory(prefix="dlrun-")
         servers = processes.start_servers(Path(folder.name))
@@ -72,6 +118,26 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Stacked weights as one block, and as a block of each parameter, as many weights have it."""
     monkeypatch.setattr("dlrun.stacked.weights.LARGE", {"joined": 1 << 60, "apart": 0}[request.param])
     return str(request.param)
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Take the traced step as it is, where TorchInductor would compile it; the list holds what was traced."""
+    import torch
+
+    graphs: list[Any] = []
+
+    def run(graph: Any, given: list[torch.Tensor]) -> Callable[[list[torch.Tensor]], Any]:
+        graphs.append(graph)
+
+        def call(flat: list[torch.Tensor]) -> Any:
+            with torch.no_grad():
+                return graph(*flat)
+
+        return call
+
+    monkeypatch.setattr("dlrun.execution.compiled._lower", run)
+    return graphs
 
 
 @pytest.fixture

@@ -67,24 +67,6 @@ def training(optimizer: Any = None, *layers: nn.Module, **options: Any) -> loop.
     return loop.Training(**given | options)
 
 
-@pytest.fixture
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Take the traced step as it is, where TorchInductor would compile it; the list holds what was traced."""
-    graphs: list[Any] = []
-
-    def run(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Any]:
-        graphs.append(graph)
-
-        def call(flat: list[Tensor]) -> Any:
-            with torch.no_grad():
-                return graph(*flat)
-
-        return call
-
-    monkeypatch.setattr(compiled, "_lower", run)
-    return graphs
-
-
 def measured(optimizer: Descent) -> Descent:
     optimizer.measure_norms = True
     return optimizer

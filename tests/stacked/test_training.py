@@ -537,24 +537,6 @@ def test_what_cannot_be_one_program_says_why() -> None:
     assert stack_key(one()) == stack_key(training(7, SGD(lr=0.3, momentum=0.9)))
 
 
-@pytest.fixture
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Take the traced step as it is, where TorchInductor would compile it; the list holds what was traced."""
-    graphs: list[Any] = []
-
-    def run(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Any]:
-        graphs.append(graph)
-
-        def call(flat: list[Tensor]) -> Any:
-            with torch.no_grad():
-                return graph(*flat)
-
-        return call
-
-    monkeypatch.setattr(compiled, "_lower", run)
-    return graphs
-
-
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "adamw"])
 def test_the_steps_of_a_stack_are_one_program_where_the_runs_ask_for_it(

@@ -254,12 +254,13 @@ def test_muon_has_groups(here: Path) -> None:
     assert not torch.equal(after["layers.2.weight"], before["layers.2.weight"])
 
 
-def test_they_compile_and_are_not_stacked(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+def test_they_compile_and_are_not_stacked(interpreted: list[Any], here: Path) -> None:
     groups = "optimizer.groups={*.bias:{lr:0.1,weight_decay:0},layers.4:{beta1:0.5}}"
     eager = trained(built(groups, "schedule=cosine", "trainer.compile=false"))
     run = built(groups, "schedule=cosine", "trainer.compile=true")
     assert compiled.why_not(run.training) is None
     found = trained(run)
+    assert len(interpreted) == 1
     for name, value in eager.items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
     assert "optimizer.groups" in str(why_never(run.training))

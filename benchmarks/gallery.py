@@ -1,4 +1,4 @@
-"""The gallery: `python -m benchmarks.gallery` (`make gallery`) runs the studies, and a few experiments, for one page.
+"""The gallery: `python -m benchmarks.gallery` (`make gallery`) runs the studies, a few experiments and the examples.
 
 Each that fits two cores within the limit is run, one after another; whole sweeps of the same code are not run again,
 and one that was stopped goes on. The others are shown from their newest whole sweep under outputs/, or from their
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -25,6 +26,7 @@ import yaml
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
+from benchmarks.applications import APPLICATIONS, SECTION, Application, read_application
 from dlrun.commands.train import multirun
 from dlrun.config import choices, hydra_main
 from dlrun.config.choices import ConfigFile
@@ -114,7 +116,7 @@ def main() -> int:
                 raise SystemExit(f"{reference}: expected a whole sweep, by its folder or id.")
             print(record(read_entry(sweep), RECORDS))
         return 0
-    found = exhibits()
+    found = [*exhibits(), *APPLICATIONS]
     if unknown := {*options.names} - {each.name for each in found}:
         raise SystemExit(f"Nothing is called {min(unknown)}. Valid: {', '.join(each.name for each in found)}.")
     chosen = [each for each in found if each.name in (options.names or [each.name for each in found])]
@@ -139,15 +141,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def show(exhibit: Exhibit, kept: Entry | None, *, minutes: float, logs: Path) -> Entry:
+def show(exhibit: Exhibit | Application, kept: Entry | None, *, minutes: float, logs: Path) -> Entry:
     """The entry of an exhibit; what goes wrong is its remark."""
     try:
-        entry = _entry(exhibit, kept, minutes=minutes, logs=logs)
+        if isinstance(exhibit, Application):
+            entry = read_application(exhibit, minutes=minutes, logs=logs, train=train)
+        else:
+            entry = _entry(exhibit, kept, minutes=minutes, logs=logs)
     # one that fails, whatever its study raises, must not cost the others
     except Exception as error:
         entry = replace(kept or Entry(exhibit.name, exhibit.command), whole=False, remark=f"It failed: {error}")
     if entry.remark:
         _say(f"  {entry.remark}")
+    if isinstance(exhibit, Application):
+        return replace(entry, question=exhibit.question, section=SECTION)
     return replace(entry, question=question(exhibit.name), section=SECTIONS[exhibit.section])
 
 
@@ -156,7 +163,7 @@ def _entry(exhibit: Exhibit, kept: Entry | None, *, minutes: float, logs: Path) 
     reason = problem = ""
     if not _is_there(location):
         reason = _too_long(exhibit, kept, minutes)
-        problem = "" if reason else train(exhibit, minutes * 60, logs / f"{exhibit.name}.log")
+        problem = "" if reason else train(exhibit.arguments, minutes * 60, logs / f"{exhibit.name}.log")
         location = locate(exhibit)
     if _is_there(location):
         return read_entry(location.sweep)
@@ -222,16 +229,24 @@ def _too_long(exhibit: Exhibit, kept: Entry | None, minutes: float) -> str:
     return f"Not run: it takes about {duration(60 * expected)} on two cores, and the limit is {duration(60 * minutes)}."
 
 
-def train(exhibit: Exhibit, seconds: float, log: Path) -> str:
-    """Run an exhibit; returns what went wrong, else an empty text.
+def train(arguments: Sequence[str], seconds: float, log: Path, folder: Path | None = None) -> str:
+    """Run `dlrun train`, from `folder`; returns what went wrong, else an empty text.
 
-    After `seconds` it is stopped, and saves: the next time it goes on.
+    After `seconds` it is stopped, and saves: a sweep goes on the next time.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    # the run of another folder is beside the others
+    environment = os.environ | {"DLRUN_OUTPUTS": str(outputs())}
     with log.open("w") as file:
-        command = [*DLRUN, "train", *exhibit.arguments]
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*DLRUN, "train", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -80,7 +80,7 @@ def detection_loss(model: nn.Module, batch: Batch) -> Tensor:
     found, boxes, labels = model(batch.x), batch.y["boxes"], batch.y["labels"]
     here = labels != IGNORE_INDEX
     cell = ((boxes[..., 0] + boxes[..., 2]) / 2 // CELL * CELLS + (boxes[..., 1] + boxes[..., 3]) / 2 // CELL).long()
-    present = torch.zeros_like(found["object"]).scatter(1, cell, here.float(), reduce="add").clamp(max=1)
+    present = torch.zeros_like(found["object"]).scatter_add(1, cell, here.float()).clamp(max=1)
     objects = F.binary_cross_entropy_with_logits(found["object"], present, reduction="none").sum(1)
     own = found["boxes"].gather(1, cell[..., None].expand(-1, -1, 4))
     logits = found["classes"].gather(1, cell[..., None].expand(-1, -1, found["classes"].shape[2]))

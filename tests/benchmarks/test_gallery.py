@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from benchmarks import gallery
+from benchmarks import applications, gallery
+from benchmarks.applications import APPLICATIONS, EXAMPLES
 from benchmarks.gallery import EXPERIMENTS, MINUTES, SECTIONS, Exhibit, exhibits, show, train
 from dlrun.report.gallery.entry import Entry
 from dlrun.report.gallery.records import read_records
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
+from tests.summaries import summarise
 
 ROOT = Path(gallery.__file__).parents[1]
 
@@ -43,8 +46,8 @@ def tiny(here: Path, call: Callable[..., Called], monkeypatch: pytest.MonkeyPatc
     (folder / "tiny.yaml").write_text(TINY.lstrip())
     (folder / "tiny_more.yaml").write_text("# @package _global_\ndefaults: [tiny, _self_]\n")
 
-    def in_this_process(exhibit: Exhibit, seconds: float, log: Path) -> str:
-        done = call("train", *exhibit.arguments)
+    def in_this_process(arguments: Sequence[str], seconds: float, log: Path) -> str:
+        done = call("train", *arguments)
         return "" if done.code == 0 else f"It failed: {done.err}"
 
     monkeypatch.setattr(gallery, "train", in_this_process)
@@ -121,12 +124,50 @@ def test_one_that_takes_too_long_is_shown_from_its_record(
 
 
 def test_a_program_that_fails_or_does_not_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exhibit = Exhibit("a", "", [])
     monkeypatch.setattr(gallery, "DLRUN", (sys.executable, "-c", "print('dlrun: no data'); raise SystemExit(2)"))
-    told = train(exhibit, 60, here / "logs" / "a.log")
+    told = train([], 60, here / "logs" / "a.log")
     assert "exit code 2" in told and "no data" in told and "a.log" in told
     monkeypatch.setattr(gallery, "DLRUN", (sys.executable, "-c", "import time; time.sleep(600)"))
-    assert "the next time it goes on" in train(exhibit, 0.1, here / "logs" / "a.log")
+    assert "the next time it goes on" in train([], 0.1, here / "logs" / "a.log")
+
+
+def test_every_example_is_an_exhibit_with_a_claim_and_a_figure() -> None:
+    folders = {folder.name for folder in EXAMPLES.iterdir() if (folder / "conf").is_dir()}
+    assert {each.name for each in APPLICATIONS} == folders
+    for each in APPLICATIONS:
+        assert each.question and each.folder.is_dir()
+        assert each.figure == "predictions" or (each.folder / "conf" / "observer" / f"{each.figure}.yaml").is_file()
+        far = -each.known if each.least is not None else 2 * each.known
+        verdicts = [each.check(metrics).verdict for metrics in ({each.metric: each.known}, {each.metric: far}, {})]
+        assert verdicts == ["held", "not held", "undecided"]
+
+
+def test_an_example_is_run_once_and_in_its_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example, *_ = APPLICATIONS
+    monkeypatch.setattr(applications, "identity", lambda _: "these sources")
+    ran: list[tuple[Path | None, Sequence[str]]] = []
+
+    def trained(arguments: Sequence[str], seconds: float, log: Path, folder: Path | None = None) -> str:
+        ran.append((folder, arguments))
+        run = RunDir(here / "outputs" / "runs" / "2026-01-01" / "120000-segmentation-aaaaaaaa")
+        run.figures.mkdir(parents=True)
+        run.config.parent.mkdir()
+        run.config.touch()
+        (run.figures / "masks.png").write_bytes(b"png")
+        metrics, command = {"test/iou": 0.8}, "dlrun train +experiment=segmentation"
+        summarise(run, status="finished", name=example.name, command=command, identity="these sources", metrics=metrics)
+        return ""
+
+    monkeypatch.setattr(gallery, "train", trained)
+    assert "Not run" in show(example, None, minutes=0, logs=here).remark
+    first, second = (show(example, None, minutes=1, logs=here) for _ in range(2))
+    assert ran == [(EXAMPLES / "segmentation", ["+experiment=segmentation"])]
+    assert first == second and (first.section, first.remark) == ("Applications", "")
+    assert [claim.verdict for claim in first.claims] == ["held"] and first.pictures
+    monkeypatch.setattr(gallery, "train", lambda *_: "It failed.")
+    monkeypatch.setattr(applications, "identity", lambda _: "others")
+    failed = show(example, None, minutes=1, logs=here)
+    assert failed.remark == "It failed." and not failed.whole
 
 
 def test_the_kept_records_have_their_pictures() -> None:

@@ -5,23 +5,34 @@ from __future__ import annotations
 import doctest
 import importlib
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import dlrun as package
 from dlrun.nests.nest import leaves
+from dlrun.runs.differences import differences
+from dlrun.runs.recorder import RunRecorder
+from dlrun.storage.journal import last_step, read
 from dlrun.storage.lookup import all_runs
+from tests import processes
 from tests.conftest import Called
 
 Call = Callable[..., Called]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(folder.name for folder in EXAMPLES.iterdir() if (folder / "conf").is_dir())
-FEW = ("trainer.steps=4", "trainer.batch_size=16", "trainer.evaluate_every=2", "tracking.enabled=false")
+FEW = (
+    *("trainer.steps=4", "trainer.batch_size=16", "trainer.evaluate_every=2", "trainer.log_every=1"),
+    *("trainer.checkpoint_every=1", "trainer.figures=false", "tracking.enabled=false"),
+    # the faster one of two runs may be another each time, and the last bit with it
+    "trainer.memory_format=contiguous",
+)
 FEW_SAMPLES = ("+dataset.validation=8", "+dataset.test=8", "dataset.train=60")
 SMALL = {
     "captioning": FEW_SAMPLES,
@@ -45,26 +56,44 @@ def example(request: pytest.FixtureRequest, here: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("example", NAMES, indirect=True)
-def test_it_trains_and_answers(example: str, call: Call) -> None:
-    done = call("train", f"+experiment={example}", *FEW, *SMALL.get(example, ()))
+def test_it_trains_answers_and_resumes_to_the_same_bits(
+    example: str, call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("train", f"+experiment={example}", *FEW, *SMALL.get(example, ()))
+    done = call(*line)
     assert done.code == 0, done.err
-    [folder] = all_runs()
-    monitored = folder.summary().selected_by
+    [whole] = all_runs()
+    monitored = whole.summary().selected_by
     assert monitored is not None
-    assert monitored in folder.summary().metrics
-    run = package.load(folder.id)
+    assert monitored in whole.summary().metrics
+    run = package.load(whole.id)
     assert run.data.test is not None
     batch = run.data.test.gather(torch.arange(3))
     with torch.no_grad():
         found = [*leaves(run.model(batch.x))]
     # the policy of the game has -inf for fields that are taken
     assert all(not bool(each.isnan().any()) and len(each) == 3 for each in found)
+    [observer] = yaml.safe_load(whole.config.read_text(encoding="utf-8"))["observers"]
+    assert (whole.figures / f"{observer}.png").is_file(), done.err
 
+    def point(recorder: RunRecorder, step: int, *given: object) -> None:
+        log_point(recorder, step, *given)
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
 
-@pytest.mark.parametrize("example", NAMES, indirect=True)
-def test_it_resumes_to_the_same_bits(example: str, verify_resume: Call) -> None:
-    done = verify_resume(f"+experiment={example}", *FEW, *SMALL.get(example, ()))
-    assert done.code == 0, done.out + done.err
+    log_point = RunRecorder.point
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecorder, "point", point)
+        assert call(*line).code == 130
+    [broken] = [each for each in all_runs() if each != whole]
+    assert last_step(broken.journal) == 3
+    # without what this process knows of the run
+    resumed = processes.run(
+        [sys.executable, "-m", "dlrun", "resume", broken.id], cwd=here, capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert [each["resumed_from"] for each in read(broken.journal)[0] if "resumed_from" in each] == [None, 3]
+    assert not [*differences(whole, broken)]
 
 
 @pytest.mark.parametrize("example", ["translation"], indirect=True)

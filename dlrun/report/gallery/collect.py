@@ -17,6 +17,7 @@ from dlrun.storage import manifest
 from dlrun.storage.files.links import check_files
 from dlrun.storage.lookup import all_sweeps, read_each
 from dlrun.storage.results import Result, results, unended
+from dlrun.storage.summary import Summary
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal.format import counted
 
@@ -65,7 +66,7 @@ def read_entry(sweep: SweepDir) -> Entry:
         started=asked.created,
         seconds=overview.summary.seconds or None,
         jobs=len(asked.jobs),
-        setting=_setting(overview),
+        setting=setting(overview.finished[0].summary) if overview.finished else "",
         whole=not remark,
         remark=remark,
     )
@@ -101,16 +102,14 @@ def _scores(overview: Overview) -> Sequence[Sequence[str]]:
     return table.rows if table else []
 
 
-def _setting(overview: Overview) -> str:
-    if not overview.finished:
-        return ""
-    first = overview.finished[0].summary
-    commit = first.git.get("commit", "")[:9]
+def setting(run: Summary) -> str:
+    """Where a run was trained, and by which versions."""
+    commit = run.git.get("commit", "")[:9]
     words = [
-        first.device_name or first.device,
-        counted(first.threads, "thread") if first.threads else "",
-        *(f"{name} {version}" for name, version in first.versions.items() if name in ("torch", "dlrun")),
-        f"commit {commit}{' with changes' * bool(first.git.get('dirty'))}" if commit else "",
+        run.device_name or run.device,
+        counted(run.threads, "thread") if run.threads else "",
+        *(f"{name} {version}" for name, version in run.versions.items() if name in ("torch", "dlrun")),
+        f"commit {commit}{' with changes' * bool(run.git.get('dirty'))}" if commit else "",
     ]
     return ", ".join(filter(None, words))
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from dlrun.errors import ConfigError
+from dlrun.losses.class_axis import axis_of
 from dlrun.losses.with_forward import with_forward
 from dlrun.nests.batch import Batch
 from dlrun.nests.nest import Nest, is_nest
@@ -75,4 +76,9 @@ def entry(nest: Nest, name: str | None, what: str) -> Nest:
 
 def _returning(model: nn.Module, name: str | None) -> nn.Module:
     """The model, where a call gives one entry of its outputs."""
-    return model if name is None else with_forward(model, lambda x: entry(model(x), name, "output"))
+    if name is None:
+        return model
+    head = with_forward(model, lambda x: entry(model(x), name, "output"))
+    if hasattr(model, "class_axis"):
+        vars(head)["class_axis"] = axis_of(model, name)
+    return head

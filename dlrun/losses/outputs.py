@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError, UserError
+from dlrun.losses.class_axis import axis_of, on_axis_1
 from dlrun.terminal.format import counted
 from dlrun.types import IGNORE_INDEX, Batch
 
@@ -48,14 +49,13 @@ def _classes_last(model: nn.Module, logits: Tensor, y: Tensor) -> Tensor:
     """Logits [B, C, ...], as PyTorch's losses have them of pictures, with the classes last; others as they are."""
     if (logits.shape[0], *logits.shape[2:]) != y.shape:
         return logits
-    if logits.shape[:-1] != y.shape:
-        return logits.movedim(1, -1)
-    if y.ndim == 2:  # of as many tokens as classes: a text has the classes last
-        return logits
-    raise ConfigError(
-        f"The model `{type(model).__name__}` returns {kind_of(logits)}: the classes may be on axis 1 or last. Have it "
-        "return logits of another number of classes, or write a loss of your own."
-    )
+    first = on_axis_1(logits.shape, y.shape, axis_of(model))
+    if first is None and y.ndim > 2:  # of a text with as many tokens as classes these are last
+        raise ConfigError(
+            f"The model `{type(model).__name__}` returns {kind_of(logits)}: the classes may be on axis 1 or last. Give "
+            "it an attribute `class_axis = 1` or `class_axis = -1`."
+        )
+    return logits.movedim(1, -1) if first else logits
 
 
 def _or_second(y: Tensor) -> str:

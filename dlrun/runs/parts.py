@@ -29,6 +29,7 @@ from dlrun.losses.own import OwnLoss, answer_alone
 from dlrun.nests.shapes import is_shape
 from dlrun.randomness import INITIALISATION, key, seed_all, seed_library
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
+from dlrun.runs.measures.class_axis import settle_class_axis
 from dlrun.runs.measures.loss import check_loss, make_loss
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.measures.task import check_takes, for_loss
@@ -91,6 +92,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     views = make_views(Evaluation(**plain["evaluation"]).views, data.spec.input_shape)
     objective = Objective(model, loss, autocast=autocast(device, precision), views=views)
     objective.target_scale = scale_of(data.spec)
+    settle_class_axis(objective, data, device)
     check_loss(objective, data, device)
     metrics, left_out = make_metrics(plain, data, objective, device=device)
     others = {"loss": loss, **{f"metrics.{name}": metric for name, metric in metrics.items()}}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dlrun.engine.forward.detections import as_samples
+from dlrun.losses.class_axis import on_axis_1
 from dlrun.losses.entries import entry
 from dlrun.types import IGNORE_INDEX, Outputs
 
@@ -30,7 +31,7 @@ class MetricInputs:
     Of a text each token is a sample, of a picture each pixel, and those that do not count are left out; "outputs" of
     a text are one row of tokens. Single components are flattened to [N]. `output` and `target` name entries; a metric
     of several tensors gets them as they are, one of `detection` a list of samples. A `function` of the user's maps
-    outputs and targets to what the metric takes.
+    outputs and targets to what the metric takes. `axis` is that of the classes (`losses.class_axis`).
 
     >>> logits, y = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
     >>> MetricInputs("classes")(Outputs(logits, y))[0]
@@ -43,6 +44,7 @@ class MetricInputs:
     target: str | None = None
     function: Callable[[Any, Any], tuple[Any, Any]] | None = None
     detection: bool = False
+    axis: int | None = None
 
     def of_entries(self, names: Mapping[str, object]) -> MetricInputs:
         """The same of the entries `output` and `target`."""
@@ -64,8 +66,8 @@ class MetricInputs:
             return outputs, y
         if outputs.dtype in (torch.bfloat16, torch.float16):
             outputs = outputs.float()
-        second = outputs.ndim > 2 and (outputs.shape[0], *outputs.shape[2:]) == y.shape
-        if second and outputs.shape[:-1] != y.shape and self.of != "outputs" and not y.is_floating_point():
+        of_elements = outputs.ndim > 2 and self.of != "outputs" and not y.is_floating_point()
+        if of_elements and on_axis_1(outputs.shape, y.shape, self.axis or -1):
             outputs = outputs.movedim(1, -1)  # classes of pixels, as PyTorch's losses have them
         if not y.is_floating_point() and y.ndim > 1 and outputs.shape[:-1] == y.shape:
             counted = y.flatten() != IGNORE_INDEX

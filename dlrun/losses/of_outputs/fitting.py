@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import ConfigError
+from dlrun.losses.class_axis import on_axis_1
 from dlrun.losses.of_outputs.forms import Form
 from dlrun.losses.outputs import describe, kind_of
 
@@ -42,12 +43,12 @@ def fit(outputs: Any, y: Tensor, loss: str, *, pair: bool = False) -> tuple[Any,
 
 
 def fit_classes(
-    outputs: Any, y: Tensor, loss: str, *, shares: bool = False, last: bool = False
+    outputs: Any, y: Tensor, loss: str, *, shares: bool = False, axis: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Logits [B, C, ...] and class numbers int64 [B, ...].
 
     With `shares` the targets may be those of the classes, of the logits' shape. Logits [B, ..., C] are turned if only
-    they fit, or with `last`. Raises `ConfigError` for others.
+    they fit, or if `axis` is -1. Raises `ConfigError` for others.
     """
     outputs = _tensor(outputs, loss)
     _check_targets(y, loss)
@@ -60,11 +61,10 @@ def fit_classes(
                 "real-valued targets type loss=mse."
             )
         return outputs, y
-    ahead = outputs.ndim > 1 and (outputs.shape[0], *outputs.shape[2:]) == tuple(y.shape)
-    behind = outputs.ndim > 1 and outputs.shape[:-1] == y.shape
-    if behind and (last or not ahead):
+    first = on_axis_1(outputs.shape, y.shape, axis or 1)
+    if first is False:
         return outputs.movedim(-1, 1), y.long()
-    if ahead and outputs.shape[1] > 1:
+    if first and outputs.shape[1] > 1:
         return outputs, y.long()
     raise ConfigError(
         f"{loss}: the model returns {kind_of(outputs)} for class numbers of shape {list(y.shape)}; expected logits of "

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
 from dlrun.losses.auxiliary import add_shares, has_auxiliary_heads
+from dlrun.losses.class_axis import axis_of
 from dlrun.losses.of_outputs.fitting import fit, fit_classes
 from dlrun.losses.of_outputs.forms import FORMS, Form
 from dlrun.losses.weighted import Values, unweighted, weights_of
@@ -66,17 +67,20 @@ class TorchLoss:
         """In training torch's mean, else a value a sample; of a weighted mean with its weights."""
         if not torch.is_grad_enabled() or batch.weight is not None or batch.mask is not None:
             # torch's mean knows neither weights of samples nor padded elements
-            return self._each(*self.fit(model(batch.x), batch.y), axes=batch.mask.ndim if batch.mask is not None else 1)
+            fitting = self.fit(model(batch.x), batch.y, axis_of(model))
+            return self._each(*fitting, axes=batch.mask.ndim if batch.mask is not None else 1)
         if model.training and has_auxiliary_heads(model):
             heads = cast("AuxiliaryHeads", model)
-            main, *others = (self._mean(*self.fit(outputs, batch.y)) for outputs in heads.all_outputs(batch.x))
+            axis = axis_of(model)
+            main, *others = (self._mean(*self.fit(outputs, batch.y, axis)) for outputs in heads.all_outputs(batch.x))
             return add_shares(main, others, heads.auxiliary_weight)
-        return self._mean(*self.fit(model(batch.x), batch.y))
+        return self._mean(*self.fit(model(batch.x), batch.y, axis_of(model)))
 
-    def fit(self, outputs: Any, y: Tensor) -> tuple[Any, Tensor]:
-        """Outputs and targets as the function takes them; raises `ConfigError` for others."""
+    def fit(self, outputs: Any, y: Tensor, axis: int | None = None) -> tuple[Any, Tensor]:
+        """Outputs and targets as the function takes them, classes on `axis`; raises `ConfigError` for others."""
         if self.form.targets == "classes":
-            return fit_classes(outputs, y, self.title, shares=self.form.outputs == "logits", last=self.last)
+            axis = -1 if self.last else axis
+            return fit_classes(outputs, y, self.title, shares=self.form.outputs == "logits", axis=axis)
         return fit(outputs, y, self.title, pair=self.form.outputs == "mean and variance")
 
     def _mean(self, outputs: Any, y: Tensor) -> Values:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from dlrun.config import instantiate
 from dlrun.config.check import split_entries
@@ -13,6 +15,7 @@ from dlrun.engine.forward.metric_inputs import OF, Link, MetricInputs, Of
 from dlrun.engine.forward.states import SplitFunction, StateMetric
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
+from dlrun.losses.class_axis import axis_of
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.entries import OfEntries, of_entries
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
@@ -29,12 +32,14 @@ MEANINGS = (
 )
 
 
-def make_metric(name: str, part: Mapping[str, Any], plain: Mapping[str, Any], data: Data, loss: Loss) -> Metric:
+def make_metric(
+    name: str, part: Mapping[str, Any], plain: Mapping[str, Any], data: Data, objective: Objective
+) -> Metric:
     """Make a metric of the user's, from elsewhere or of a model and a batch.
 
     Raises `ConfigError` where nobody says what it takes of the predictions.
     """
-    target = instantiate.resolve(part["_target_"], trusted=plain["trusted"])
+    target, loss = instantiate.resolve(part["_target_"], trusted=plain["trusted"]), objective.loss
     part, names = split_entries(target, part)
     if not instantiate.takes_predictions(target):
         return cast("Metric", of_entries(instantiate.partial(part, trusted=plain["trusted"]), names))
@@ -44,11 +49,16 @@ def make_metric(name: str, part: Mapping[str, Any], plain: Mapping[str, Any], da
         made = instantiate.make(given, trusted=plain["trusted"], **sizes)
         # torchmetrics' `F1Score` makes an object of another class, by its task
         predictions = _predictions(name, part, type(made), data.spec, link_of(loss), plain["trusted"])
-        return cast("Metric", StateMetric(made, predictions.of_entries(names)))
+        return cast("Metric", StateMetric(made, _of_model(predictions.of_entries(names), objective.model)))
     made = instantiate.partial(given, trusted=plain["trusted"])
     predictions = _predictions(name, part, target, data.spec, link_of(loss), plain["trusted"]).of_entries(names)
+    predictions = _of_model(predictions, objective.model)
     sklearn = target.__module__.split(".")[0] == "sklearn"
     return cast("Metric", SplitFunction(made, predictions, targets_first=sklearn))
+
+
+def _of_model(predictions: MetricInputs, model: nn.Module) -> MetricInputs:
+    return replace(predictions, axis=axis_of(model, predictions.output))
 
 
 def rehearse(name: str, metric: StateMetric, data: Data, objective: Objective, device: torch.device) -> None:

@@ -16,6 +16,7 @@ from dlrun.engine.evaluation import evaluating
 from dlrun.engine.forward.totals import Total, loss_total
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
+from dlrun.losses.class_axis import axis_of
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.entries import entry, of_entries
 from dlrun.losses.of_outputs.adapt import adapt
@@ -103,7 +104,7 @@ def check_loss(objective: Objective, data: Data, device: torch.device) -> None:
             outputs = objective.model(x)
         except Exception:  # the dry run says what is wrong with the model
             return
-        outputs, y = loss.fit(outputs, y)
+        outputs, y = loss.fit(outputs, y, axis_of(objective.model))
         check_values(loss.form, outputs, y.exp() if loss.arguments.get("log_target") else y, loss.title)
     if loss.form.targets != "classes" or loss.title.lower().startswith("multilabel"):
         return

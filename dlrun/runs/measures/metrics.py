@@ -74,7 +74,7 @@ def _own(
     plain: Mapping[str, Any], of_task: Mapping[str, Metric], data: Data, objective: Objective
 ) -> dict[str, Metric]:
     parts = {name: part for name, part in plain["metrics"].items() if part is not None}
-    own = {name: make_metric(name, part, plain, data, objective.loss) for name, part in parts.items()}
+    own = {name: make_metric(name, part, plain, data, objective) for name, part in parts.items()}
     means, of_density = dict.fromkeys([*of_task, *own], 0.0), is_of_density(objective.loss)
     taken = {"loss", *of_task, *known_metrics.derive(means, bytes_per_token=1.0, of_density=of_density)}
     for name, metric in own.items():

@@ -231,4 +231,18 @@ def _with(values: Any, key: Sequence[str], value: Any) -> Any:
 
 def digest(content: Any) -> str:
     """The hash of plain values, 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(sortable(content), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def sortable(content: Any) -> Any:
+    """Plain values whose keys can be sorted: where some are numbers and some are text, all are text.
+
+    Keys of one type stay: numbers are sorted as such.
+
+    >>> sortable({"groups": {2: 1, "0.bias": 3}, "other": {2: 1}})
+    {'groups': {'2': 1, '0.bias': 3}, 'other': {2: 1}}
+    """
+    if isinstance(content, Mapping):
+        mixed = len({type(key) for key in content}) > 1
+        return {str(key) if mixed else key: sortable(value) for key, value in content.items()}
+    return [*map(sortable, content)] if isinstance(content, list | tuple) else content

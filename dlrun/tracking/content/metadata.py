@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from dlrun.storage.identity import sortable
 from dlrun.storage.overlap import describe_known
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
@@ -111,7 +112,7 @@ def command(summary: Summary) -> str:
 
 def text(value: Any) -> str:
     """A plain value as text: a string itself, else JSON."""
-    return value if isinstance(value, str) else ENCODER.encode(value)
+    return value if isinstance(value, str) else ENCODER.encode(sortable(value))
 
 
 def _texts(found: Mapping[str, Any]) -> dict[str, str]:

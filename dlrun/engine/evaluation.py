@@ -8,10 +8,10 @@ evaluated from left to right, with the model's memory carried from batch to batc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -22,6 +22,7 @@ from dlrun.datasets.tensors.spec import tokens_of_sample
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.failures import describe_batch
 from dlrun.engine.forward.cache import cache_forward
+from dlrun.engine.forward.states import SplitFunction
 from dlrun.engine.forward.targets import restored
 from dlrun.engine.forward.totals import Sums, Total, loss_total
 from dlrun.engine.forward.views import averaging
@@ -120,7 +121,7 @@ def evaluate(
                     metric.add(copy, part)
         means = sums.means()
         if outputs:
-            means |= _WholeSplit(objective, split, join(outputs), batch_size, device).values(whole, train)
+            means |= _WholeSplit(objective, split, outputs, batch_size, device).values(whole, train)
         for name, (metric, copy) in states.items():
             means |= metric.values(name, copy)
     size, density = bytes_per_token(split), is_of_density(objective.loss)
@@ -192,7 +193,7 @@ class _WholeSplit:
 
     objective: Objective
     split: Split
-    found: Outputs
+    batches: Sequence[Outputs]
     size: int
     device: torch.device
 
@@ -202,7 +203,17 @@ class _WholeSplit:
         asked = {argument for metric in metrics.values() for argument in ("inputs", "train") if takes(metric, argument)}
         inputs = inputs_of(self.split, self.size, self.device) if "inputs" in asked else None
         reference = self._outputs(train) if train and "train" in asked else None
-        return {name: compute(each, self.found, inputs=inputs, train=reference) for name, each in metrics.items()}
+        means = {}
+        for name, each in metrics.items():
+            if isinstance(each, SplitFunction) and (predicted := each.predict(self.batches)):
+                means[name] = compute(each.of_predictions, predicted)
+            else:
+                means[name] = compute(each, self._joined, inputs=inputs, train=reference)
+        return means
+
+    @cached_property
+    def _joined(self) -> Outputs:
+        return join(self.batches)
 
     def _outputs(self, split: Split) -> Outputs:
         def totals_fn(batch: Batch) -> dict[str, Total]:

@@ -145,7 +145,22 @@ class SplitFunction:
 
     def __call__(self, outputs: Nest, y: Nest) -> Any:
         """The number of all samples."""
-        made, target = self.predictions(Outputs(outputs, y))
+        return self.of_predictions(*self.predictions(Outputs(outputs, y)))
+
+    def predict(self, batches: Sequence[Outputs]) -> Outputs | None:
+        """The predictions and targets of all batches, whatever their lengths.
+
+        None where it takes the outputs themselves, or what a function of the user's makes of all of them.
+        """
+        if self.predictions.of == "outputs" or self.predictions.function:
+            return None
+        made, targets = zip(*map(self.predictions, batches), strict=True)
+        if not all(isinstance(each, Tensor) for each in (*made, *targets)):
+            return None
+        return Outputs(torch.cat(made), torch.cat(targets))
+
+    def of_predictions(self, made: Any, target: Any) -> Any:
+        """The number of predictions and their targets."""
         if self.targets_first:
             return self.function(target.cpu().numpy(), made.cpu().numpy())
         return self.function(made, target)

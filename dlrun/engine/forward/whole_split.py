@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from numbers import Real
 from typing import Any, cast
@@ -62,7 +62,7 @@ def unpadded(outputs: Any, batch: Batch) -> tuple[Any, Any]:
     return (outputs[mask], y[mask]) if fits else (outputs, y)
 
 
-def join(parts: list[Outputs]) -> Outputs:
+def join(parts: Sequence[Outputs]) -> Outputs:
     """The outputs of a split from those of its batches, in float32 if they are narrower.
 
     Raises `ConfigError` for sequences that the batches have padded to several lengths.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from pytest import approx
+from sklearn.metrics import f1_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlrun.datasets import Pad, from_datasets, from_nested
 from dlrun.engine.evaluation import evaluate
 from dlrun.engine.forward.metric_inputs import MetricInputs
+from dlrun.engine.forward.states import SplitFunction
 from dlrun.engine.objective import Objective
 from dlrun.losses.class_axis import axis_of
 from dlrun.losses.cross_entropy import cross_entropy
@@ -78,6 +81,20 @@ def test_batches_as_long_as_there_are_classes_are_read_as_all_others(loss: Any, 
     taken = MetricInputs("classes", output=name, target=name, axis=axis_of(model, name))
     made, _ = taken(Outputs(model(four.x), four.y))
     assert torch.equal(made, model.linear(four.x).argmax(-1).flatten())
+
+
+def test_a_function_of_a_whole_split_takes_sequences_of_any_length() -> None:
+    data, model = padded(named=False), Tagger(False, named=False)
+    objective = Objective(model, cross_entropy)
+    metrics: dict[str, Any] = {
+        "f1": SplitFunction(partial(f1_score, average="macro"), MetricInputs("classes"), targets_first=True)
+    }
+    x, y = data.train.gather(torch.arange(8))
+    counted = y != IGNORE_INDEX
+    expected = f1_score(y[counted], model.linear(x)[counted].argmax(-1), average="macro")
+    for size in (1, 3, 8):
+        found = evaluate(objective, metrics, data.train, batch_size=size, device=CPU)
+        assert found["f1"] == approx(expected)
 
 
 def test_where_all_are_as_long_metrics_follow_the_loss_and_a_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:

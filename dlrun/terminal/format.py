@@ -30,6 +30,19 @@ def number(value: float) -> str:
     return f"{value:.6g}"
 
 
+def ends(least: float, most: float) -> str:
+    """The ends of a range, to six digits, or as many as tell the two apart.
+
+    >>> ends(-0.5, 1), ends(1700000012, 1700000990)
+    ('-0.5 to 1', '1700000012 to 1700000990')
+    """
+    for digits in (6, 10, 17):
+        low, high = f"{least:.{digits}g}", f"{most:.{digits}g}"
+        if low != high:
+            break
+    return f"{low} to {high}"
+
+
 def amount(value: float, unit: str = "") -> str:
     """A large number with a metric prefix.
 

@@ -126,7 +126,7 @@ def test_a_run_learns_stacks_and_answers_for_new_texts(here: Path, call: Callabl
         assert rows[0] == "prediction,p(neg),p(pos)"
         assert [row.partition(",")[0] for row in rows[1:]] == ["pos", "neg"]
     looked = call("data", "text_classification", "dataset.path=r.csv", "dataset.length=12", "--look").out
-    says(looked, "texts of at most 12 tokens", "neg 60 (75.0%)", "outputs/data/text_classification.png")
+    says(looked, "texts of at most 12 tokens", "neg 60 (75.0%)", "outputs/data/text_classification-r.png")
     refuses(call("train", *arguments[:3], "model=lstm"), "LSTM")
     (here / "empty.txt").write_text("")
     refuses(call("predict", run.id, "empty.txt"), "holds no texts")
@@ -164,7 +164,15 @@ def test_labels_that_are_missing_or_nested_are_refused(tmp_path: Path, capsys: p
             file.write(json.dumps({"text": "b", "label": label}) + "\n")
         with pytest.raises(DataError, match=fact):
             text_classification(path=path)
-    rows = [{"text": "a b" * (i > 0), "label": i % 2, "split": ["train", "holdout"][i % 2]} for i in range(40)]
+    rows = [
+        {"text": "a b" * (i > 0), "label": ["x", "NA"][i % 2], "split": ["train", "holdout"][i % 2]} for i in range(40)
+    ]
     text_classification(path=write_json(tmp_path / "s.jsonl", *rows), test_size=0, validation_size=0)
     said = capsys.readouterr()
-    says(said.out + said.err, "`split` is not taken", "'holdout'", "1 of 40 training texts are empty")
+    says(
+        said.out + said.err,
+        "`split` is not taken",
+        "'holdout'",
+        "1 of 40 training texts are empty",
+        "`NA`, the label of 20 rows",
+    )

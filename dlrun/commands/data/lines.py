@@ -17,7 +17,7 @@ from dlrun.engine.reading.streams import StreamSplit
 from dlrun.nests.shapes import describe_shapes
 from dlrun.runs.weights.overlap import find_shared
 from dlrun.storage.overlap import describe_shared
-from dlrun.terminal.format import counted, number, table
+from dlrun.terminal.format import counted, ends, table
 from dlrun.types import Data, SampleKeys, Spec, Split
 
 READ = 2000
@@ -158,7 +158,7 @@ def _input_lines(data: Data, x: Tensor) -> Iterator[str]:
     finite = x[x.isfinite()]
     low, high = torch.aminmax(finite) if len(finite) else (0, 0)
     dtype = data.inputs.dtype if data.inputs else str(x.dtype).removeprefix("torch.")
-    yield _row("inputs", f"{dtype} {shape}, {number(float(low))} to {number(float(high))} in training")
+    yield _row("inputs", f"{dtype} {shape}, {ends(float(low), float(high))} in training")
 
 
 def _column_lines(data: Data, x: Tensor) -> Iterator[str]:

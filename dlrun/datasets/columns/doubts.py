@@ -37,13 +37,14 @@ def names_the_rows(column: Column) -> str | None:
     rows, present = len(column.values), column.present
     if column.kind != "number" or rows < 3 or len(present) < rows:
         return None
-    ordered = present.sort().values
-    if bool((torch.diff(ordered) == 1).all()):
-        return "numbers the rows"
-    different = bool((torch.diff(ordered) > 0).all() and (present == present.round()).all())
-    return (
-        "is an id by its name: each row has its own whole number" if different and _ID.fullmatch(column.name) else None
-    )
+    if not bool((present == present.round()).all()):
+        return None
+    low, high = torch.aminmax(present)
+    in_turn, by_name = float(high - low) == rows - 1, _ID.fullmatch(column.name)
+    # sorted only where it may be one
+    if not (in_turn or by_name) or not bool((torch.diff(present.sort().values) > 0).all()):
+        return None
+    return "numbers the rows" if in_turn else "is an id by its name: each row has its own whole number"
 
 
 def taken_for_one(column: Column, cells: Any) -> str | None:

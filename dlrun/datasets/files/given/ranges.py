@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dlrun.terminal import output
+from dlrun.terminal.format import ends
 from dlrun.types import RawInputs
 
 
@@ -63,11 +64,11 @@ class Ranges:
     def _where(self) -> str:
         inputs = self._inputs
         if len(inputs.high) == 1 or len(inputs.shape) > 1:
-            ends = f", {min(inputs.low):g} to {max(inputs.high):g}"
-            return f"{ends}: they run from {float(self._least.min()):g} to {float(self._most.max()):g}"
+            given = ends(float(self._least.min()), float(self._most.max()))
+            return f", {ends(min(inputs.low), max(inputs.high))}: they run from {given}"
         found = [
-            f"column {inputs.columns[i] if inputs.columns else i + 1} runs from {float(self._least[i]):g} to "
-            f"{float(self._most[i]):g}, there {inputs.low[i]:g} to {inputs.high[i]:g}"
+            f"column {inputs.columns[i] if inputs.columns else i + 1} runs from "
+            f"{ends(float(self._least[i]), float(self._most[i]))}, there {ends(inputs.low[i], inputs.high[i])}"
             for i in self._outside.nonzero().flatten().tolist()
         ]
         return ": " + "; ".join(found[:3]) + (" …" if len(found) > 3 else "")

@@ -13,6 +13,7 @@ from dlrun.datasets.columns.column import of_rows
 from dlrun.datasets.files.tabular.read import read
 from dlrun.errors import DataError, did_you_mean
 from dlrun.terminal import output
+from dlrun.terminal.format import ends
 from dlrun.types import RawInputs
 
 
@@ -67,6 +68,5 @@ def _report(path: Path, name: str, values: Tensor, inputs: RawInputs, place: int
     low, high = inputs.low[place], inputs.high[place]
     if outside := int(((values < low) | (values > high)).sum()):
         output.warn(
-            f"{path}: `{name}` is outside of the training rows' range, {low:g} to {high:g}, in "
-            f"{of_rows(outside, rows)}."
+            f"{path}: `{name}` is outside of the training rows' range, {ends(low, high)}, in {of_rows(outside, rows)}."
         )

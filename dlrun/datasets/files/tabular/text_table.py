@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlrun.datasets.columns.column import MISSING
 from dlrun.datasets.files.encodings import refuse_wide
 from dlrun.datasets.files.headers import is_number
 from dlrun.errors import DataError
+from dlrun.terminal import output
 from dlrun.terminal.format import counted
 
 LONGEST = 1 << 27
@@ -95,6 +97,11 @@ def class_names(table: TextTable, column: str, labels: Sequence[str]) -> tuple[s
     if "" in counts:
         line = table.lines[labels.index("")]
         raise DataError(f"{table.path}, line {line} has no label in the column `{column}`.")
+    for text in sorted({*counts} & {*MISSING}):
+        rows = counted(counts[text], "row", ",")
+        output.warn(
+            f"{table.path}: `{text}`, the label of {rows}, is taken for a class. If it is missing, leave them out."
+        )
     whole = all(label.lstrip("+-").isdecimal() for label in counts)
     if not whole and all(is_number(label) for label in counts):
         raise DataError(

@@ -164,9 +164,12 @@ def _density(model: nn.Module) -> str:
 def _outputs(model: nn.Module, batch: Batch) -> Tensor:
     outputs: object = model(batch.x)
     if not isinstance(outputs, Tensor):
+        entry = ""
+        if isinstance(outputs, (Mapping, tuple, list)):
+            entry = "Name an entry, as +loss.output=NAME or +metrics.NAME.output=NAME (of a tuple its number). "
         raise ConfigError(
-            f"The model `{type(model).__name__}` returns {describe(outputs)}; this loss needs a tensor. If the model "
-            "returns its loss itself, type loss=own; a loss of your own may take anything."
+            f"The model `{type(model).__name__}` returns {describe(outputs)}; this loss or metric needs a tensor. "
+            f"{entry}If the model returns its loss itself, type loss=own; a loss of your own may take anything."
         )
     return outputs
 

@@ -92,13 +92,14 @@ class Predictions:
     def on_end(self, run: RunView) -> None:
         if not self.table or run.validation is None:
             return
-        x, _ = run.validation.gather(self.index.to(run.device))
+        x, y = run.validation.gather(self.index.to(run.device))
         steps = sorted(self.table)
         rows = [[_cell(self.table[step][i]) for step in steps] for i in range(len(self.index))]
         first = self.table[steps[0]]
         pictures = x.float().cpu() if isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] in (1, 3) else None
-        labels = [f"{row.target}" if pictures is not None else f"{row.input}  →  {row.target}" for row in first]
-        run.save_figure(draw_table(rows, steps, labels, pictures))
+        masks = y.cpu() if run.spec.task == "dense" and isinstance(y, Tensor) and y.ndim == 3 else None
+        labels = [row.target if pictures is not None else f"{row.input}  →  {row.target}" for row in first]
+        run.save_figure(draw_table(rows, steps, labels if masks is None else [""] * len(labels), pictures, masks))
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the table is in its file."""
@@ -131,7 +132,13 @@ class Predictions:
 
 
 def _predictions(run: RunView, outputs: Tensor, y: Tensor) -> list[tuple[str, str, float | None]]:
-    """Target, prediction and confidence of each sample."""
+    """Target, prediction and confidence of each sample; of a class for each element how many are right."""
+    if run.spec.task == "dense" and outputs.numel() > y.numel():
+        answers = outputs.argmax(-1 if outputs.shape[:-1] == y.shape else 1)
+        return [
+            (_classes(run, target[target != IGNORE_INDEX]), _share(answer == target, target != IGNORE_INDEX), None)
+            for target, answer in zip(y, answers, strict=True)
+        ]
     classes = run.spec.task in ("classification", "language") and outputs.ndim == 2 and y.ndim == 1
     if not classes or y.is_floating_point():
         return [(_numbers(target), _numbers(output), None) for target, output in zip(y, outputs, strict=True)]
@@ -140,6 +147,14 @@ def _predictions(run: RunView, outputs: Tensor, y: Tensor) -> list[tuple[str, st
         (_class(run, int(target)), _class(run, int(best)), float(share))
         for target, best, share in zip(y, found.indices, found.values, strict=True)
     ]
+
+
+def _classes(run: RunView, numbers: Tensor) -> str:
+    return " ".join(_class(run, number) for number in numbers[:8].tolist()) + (" …" if len(numbers) > 8 else "")
+
+
+def _share(right: Tensor, counts: Tensor) -> str:
+    return f"{float(right[counts].float().mean()):.1%} right" if bool(counts.any()) else ""
 
 
 def _class(run: RunView, number: int) -> str:

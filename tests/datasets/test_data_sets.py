@@ -150,6 +150,8 @@ def test_so_many_of_each_class_are_kept_and_more_add_to_them() -> None:
         assert all(fact in str(error.value) for fact in facts)
     with pytest.raises(ConfigError, match="has no classes"):
         from_tensors("mine", (torch.randn(9, 2), torch.randn(9)), task="regression", per_class=2)
+    with pytest.raises(ConfigError, match=r"from_nested\(…\)"):
+        from_tensors("mine", (torch.randn(9, 2), torch.ones(9, 2).long()), task="dense", classes=2)
 
 
 def test_cut_gives_every_sample_to_one_part() -> None:

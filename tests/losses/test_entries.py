@@ -124,3 +124,9 @@ def test_an_entry_that_is_none_is_refused_with_those_that_are() -> None:
             entry(nest, "c", "target")
     with pytest.raises(ConfigError, match="a Tensor, which has none"):
         entry(torch.ones(2), "a", "output")
+
+
+def test_a_model_of_several_outputs_is_told_to_name_one(drawn: tuple[Tensor, dict[str, Tensor]]) -> None:
+    x, y = drawn
+    with pytest.raises(ConfigError, match=r"kind: float32 .*\+loss\.output=NAME"):
+        cross_entropy(TwoHeads(), Batch(x, y["kind"]))

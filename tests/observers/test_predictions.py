@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 import dlrun as package
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.observers.predictions import Predictions
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
-from dlrun.types import Spec
+from dlrun.types import IGNORE_INDEX, Spec
 from tests.conftest import Called
 from tests.facts import refuses
 
@@ -103,6 +105,31 @@ def test_numbers_have_rows_too(here: Path, call: Call) -> None:
     for column, values in (("input", x), ("target", y), ("prediction", expected)):
         assert [float(row[column]) for row in rows] == pytest.approx(values.reshape(-1).tolist(), rel=1e-3)
     assert {row["confidence"] for row in rows} == {""}
+
+
+def test_a_class_for_each_element_has_the_share_that_is_right(tmp_path: Path) -> None:
+    x, y = torch.rand(3, 1, 4, 4), torch.arange(3 * 16).reshape(3, 4, 4) % 3
+    y[:, 0] = IGNORE_INDEX
+    answers = y.clamp(min=0)
+    answers[1, 1] = (y[1, 1] + 1) % 3
+    logits = F.one_hot(answers, 3).movedim(-1, 1).float()
+    split = TensorSplit(x, y)
+    figures: list[Figure] = []
+    spec = Spec("dense", (1, 4, 4), outputs=3, classes=3, class_names=("a", "b", "c"))
+    run: Any = SimpleNamespace(
+        validation=split, device="cpu", spec=spec, tokenizer=None, folder=tmp_path, step=5, epoch=1.0, resumed=False
+    )
+    run.model, run.save_figure = lambda: nullcontext(lambda _: logits), figures.append
+    observer = Predictions()
+    observer.on_start(run)
+    observer.on_evaluation(run)
+    observer.on_end(run)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prediction"] for row in rows] == ["100.0% right", "66.7% right", "100.0% right"]
+    assert rows[0]["target"] == "b c a b c a b c …"
+    # a picture and its classes in each row
+    assert len(figures[0].axes[0].images) == 6
 
 
 def test_a_text_has_the_token_after_each_window(here: Path, call: Call) -> None:

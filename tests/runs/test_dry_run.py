@@ -148,6 +148,28 @@ class Looked(nn.Module):
         return out
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda outputs, y: outputs / y,
+        lambda outputs, y: F.cross_entropy(outputs, y),
+        lambda outputs, y: y - outputs,
+        lambda outputs, y: outputs.log_softmax(1),
+    ],
+)
+def test_a_loss_of_outputs_and_targets_is_told_how_to_be_typed(loss: Any) -> None:
+    model = net()
+    with pytest.raises(UserError) as error:
+        dry_run(trial(model, loss))
+    assert "loss=of_outputs loss.function._target_=lab.loss" in str(error.value)
+
+
+def test_a_mistake_about_the_model_is_not_taken_for_one() -> None:
+    with pytest.raises(UserError) as error:
+        dry_run(trial(net(), lambda model, batch: model.log_prob(batch.x)))
+    assert "of_outputs" not in str(error.value)
+
+
 def test_too_little_memory_is_no_misfit_of_parts() -> None:
     def loss(model: nn.Module, batch: Batch) -> Tensor:
         # more than any machine has, for a batch of the real size

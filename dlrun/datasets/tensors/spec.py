@@ -33,6 +33,11 @@ def spec_of(
     that do not run from 0 on if their number is not given.
     """
     shape = tuple(x.shape[1:])
+    if task in ("dense", "other"):
+        raise ConfigError(
+            f"The data set `{name}` is for {task}: type from_nested(…) in place of from_tensors(…), with inputs that "
+            "are normalised already."
+        )
     if task != "classification":
         if classes is not None or class_names:
             raise ConfigError(f"The data set `{name}` is for {task}, which has no classes.")

@@ -91,7 +91,8 @@ def dry_run(trial: Trial, *, steps: bool = True, averages: bool = True) -> float
     with preserve_generators(), _undo(trial, steps=steps):
         with trial.own.noting_draws():
             seed_default(device, key(trial.batches.seed, STEP, 0))
-            with explain(few, trial.targets, "dataset", "model", "loss"), requiring_calls(objective.model):
+            explaining = explain(few, trial.targets, "dataset", "model", "loss", model=objective.model)
+            with explaining, requiring_calls(objective.model):
                 _differentiate(objective, few)
             _check_accumulation(trial, few)
             _check_metrics(trial, few)

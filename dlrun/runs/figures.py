@@ -37,24 +37,35 @@ MAX_TOKENS = 1 << 16  # of a text, predicted for the loss by position
 
 
 def draw(
-    run: RunDir, *, data: Data, model: nn.Module, collected: Collected | None = None, best_step: int | None = None
+    run: RunDir,
+    *,
+    data: Data,
+    model: nn.Module,
+    collected: Collected | None = None,
+    monitor: str | None = None,
+    best_step: int | None = None,
 ) -> list[Path]:
     """Draw the figures of a run into its folder; returns their files.
 
-    Learning curves if a loss was logged twice, and the schedule if the rate varies. Classification: confusion matrix
-    and worst mistakes of the outputs `collected`. Data on a line or in the plane: the learned function. Text: the
-    validation loss by position in the window. A density of the plane: it, over the points; of pixels: pictures that it
-    draws. An embedding: the validation samples and those `collected`, in the plane.
+    Learning curves if a loss was logged twice, with the metric `monitor`, and the schedule if the rate varies.
+    Classification: confusion matrix and worst mistakes of the outputs `collected`. Data on a line or in the plane: the
+    learned function. Text: the validation loss by position in the window. A density of the plane: it, over the points;
+    of pixels: pictures that it draws. An embedding: the validation samples and those `collected`, in the plane.
     """
-    drawings = [*_curves(run, best_step), *_mistakes(data, collected), *_function(data, model), *_text(data, model)]
+    drawings = [
+        *_curves(run, monitor, best_step),
+        *_mistakes(data, collected),
+        *_function(data, model),
+        *_text(data, model),
+    ]
     drawings += [*_density(data, model), *_embedding(data, model, collected)]
     return [save(picture, run.figures / f"{name}.png") for name, picture in drawings]
 
 
-def _curves(run: RunDir, best_step: int | None) -> Iterator[tuple[str, Figure]]:
+def _curves(run: RunDir, monitor: str | None, best_step: int | None) -> Iterator[tuple[str, Figure]]:
     logged = curves(run.journal)
     if any(len(logged.get(f"{split}/loss", ())) > 1 for split in ("train", "val")):
-        yield "learning_curves", learning_curves(logged, best_step=best_step)
+        yield "learning_curves", learning_curves(logged, monitor=monitor, best_step=best_step)
     if varies(logged.get("lr", ())):
         yield "schedule", schedule(logged["lr"])
 

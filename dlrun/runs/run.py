@@ -150,7 +150,15 @@ def _draw(run: OpenRun, seen: Collected | None, best_step: int | None) -> None:
     from dlrun.runs import figures  # matplotlib takes half a second to import
 
     try:
-        figures.draw(folder, data=built.data, model=built.training.objective.model, collected=seen, best_step=best_step)
+        training = built.training
+        figures.draw(
+            folder,
+            data=built.data,
+            model=training.objective.model,
+            collected=seen,
+            monitor=training.monitor,
+            best_step=best_step,
+        )
     except Exception as error:
         # a trained run is finished with or without its figures
         output.warn(f"The figures could not be drawn: {type(error).__name__}: {error}")

@@ -41,6 +41,13 @@ def test_learning_curves_show_their_points() -> None:
     assert lines["training"].get_linestyle() != lines["validation"].get_linestyle()
 
 
+def test_the_metric_that_selects_stands_beside_the_loss() -> None:
+    curves = CURVES | {"val/iou": [(2, 0.3), (4, 0.6)]}
+    for monitor, shown in (("val/iou", "iou"), ("val/loss", "error"), ("val/error", "error"), (None, "error")):
+        loss, metric = learning_curves(curves, monitor=monitor).axes
+        assert (loss.get_ylabel(), metric.get_ylabel()) == ("loss", shown)
+
+
 def test_a_metric_that_is_the_loss_gets_no_panel() -> None:
     assert len(learning_curves({"val/loss": [(1, 2.0)], "val/mse": [(1, 2.0)]}).axes) == 1
     assert len(learning_curves({"train/loss": [(1, 2.0), (2, 1e-9)]}).axes) == 1

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 Curve = Sequence[tuple[int, float]]
 
-# the first of these that was logged stands beside the loss
+# the first of these that was logged stands beside the loss, where the loss itself selects
 _METRICS = ("error", "perplexity", "accuracy", "recall_at_1", "mse")
 
 
-def learning_curves(curves: Mapping[str, Curve], *, best_step: int | None = None) -> Figure:
-    """Draw the losses and, beside them, the task's metric.
+def learning_curves(curves: Mapping[str, Curve], *, monitor: str | None = None, best_step: int | None = None) -> Figure:
+    """Draw the losses and, beside them, the metric that selects the weights, else the task's.
 
-    `curves` are points (step, value) by name (`train/loss`, `val/error`, …); `best_step`, the step of the selected
-    weights, is marked.
+    `curves` are points (step, value) by name (`train/loss`, `val/error`, …), `monitor` is one of these names;
+    `best_step`, the step of the selected weights, is marked.
     """
-    names = ["loss", *_metric(curves)]
+    names = ["loss", *_metric(curves, monitor)]
     with style_context():
         fig = figure(6.2 * len(names), 4.4)
         for i, name in enumerate(names):
@@ -48,9 +48,10 @@ def varies(points: Curve) -> bool:
     return len({value for _, value in points}) > 1
 
 
-def _metric(curves: Mapping[str, Curve]) -> list[str]:
+def _metric(curves: Mapping[str, Curve], monitor: str | None) -> list[str]:
     """The metric beside the loss, if it is another quantity."""
-    for name in _METRICS:
+    selecting = (monitor or "val/loss").removeprefix("val/")
+    for name in (*([] if selecting == "loss" else [selecting]), *_METRICS):
         found = curves.get(f"val/{name}") or curves.get(f"train/{name}")
         if found and list(found) not in (list(curves.get("val/loss", ())), list(curves.get("train/loss", ()))):
             return [name]

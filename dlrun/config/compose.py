@@ -170,7 +170,7 @@ class Loader(ConfigLoaderImpl):
 
 
 def replace_defaults(overrides: Sequence[str]) -> list[str]:
-    """Replace the default choice of model or data set where a `_target_` alone is typed.
+    """Replace the default choice of model, data set or optimizer where a `_target_` alone is typed.
 
     The default's other keys are of another class, which this one may take as something else.
 
@@ -180,7 +180,7 @@ def replace_defaults(overrides: Sequence[str]) -> list[str]:
     ['model=linear', 'model._target_=mine.Net']
     """
     found = list(overrides)
-    for group in ("model", "dataset"):
+    for group in ("model", "dataset", "optimizer"):
         typed = any(re.match(rf"\+*{group}\._target_=", word) for word in found)
         if typed and not any(re.match(rf"[+~]*{group}(=|@|$)", word) for word in found):
             found = [f"~{group}", *(re.sub(rf"^\+*{group}\.", f"++{group}.", word) for word in found)]

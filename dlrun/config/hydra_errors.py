@@ -97,10 +97,10 @@ def _unreadable(error: OverrideParseException, loader: ConfigLoaderImpl) -> str:
         meant = " or ".join(f"`{plus[group]}{group}={given}`" for group in homes)
         hint = f" Did you mean {meant}?" if meant else " Leave no blanks around the =."
         return f"`{given}` is not of the form KEY=VALUE.{hint}"
-    return (
-        f"`{given}` cannot be read: {str(error).splitlines()[0]}."
-        "\nQuote a value with special characters twice: 'key=\"a value, with a comma\"'."
-    )
+    hint = "Quote a value with special characters twice: 'key=\"a value, with a comma\"'."
+    if re.search(r"""[{,]\s*(["'])[^"']*\1\s*:""", given):
+        hint = "A key within braces has no quotes of its own, such as '{*.bias:{weight_decay:0}}'."
+    return f"`{given}` cannot be read: {str(error).splitlines()[0]}.\n{hint}"
 
 
 def _missing(error: MissingConfigException, overrides: Sequence[str], name: str | None) -> str:

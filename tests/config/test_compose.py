@@ -123,6 +123,13 @@ def test_a_name_that_is_no_part_of_a_folders_name_is_refused(here: Path, name: s
         composition.config([f"name={name}"])
 
 
+def test_a_torch_optimizer_needs_its_own_keys_alone(here: Path) -> None:
+    cfg = composition.config(["optimizer._target_=torch.optim.SGD", "optimizer.lr=0.1", "+optimizer.momentum=0.9"])
+    assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "groups": None}
+    # what an experiment says of the optimizer stays
+    assert composition.config(["+experiment=digits", "optimizer._target_=torch.optim.SGD"]).optimizer.lr == 0.003
+
+
 def test_the_settings_files_are_the_settings_defaults() -> None:
     for group in (settings.Trainer, settings.Evaluation, settings.Tracking):
         file = paths.package_folder() / group.__name__.lower() / "default.yaml"
@@ -149,6 +156,7 @@ MISTAKES = [
     ("hydra.run.dri=x", ["Did you mean `hydra.run.dir`?"]),
     ("moons", ["KEY=VALUE", "Did you mean `dataset=moons` or `+experiment=moons`?"]),
     ("optimizer.lr=[0.1", ["`optimizer.lr=[0.1` cannot be read"]),
+    ('optimizer.groups={"*.bias":{lr:0.1}}', ["A key within braces has no quotes"]),
     ("optimizer.lr=0.1,0.3", ["several values", "-m"]),
     ("seed=range(3)", ["several values", "-m"]),
     ("model=mlp,linear", ["several values", "-m"]),

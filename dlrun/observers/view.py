@@ -215,7 +215,8 @@ class RunView:
         for name, value in {**(values or {}), **more}.items():
             if not NAME.fullmatch(name):
                 raise ValueError(f"run.log({name!r}): a name has letters, digits and _ . - alone")
-            self._logged[f"{self._name}/{name}"] = float(value)
+            # torch warns of a weight, which has a gradient
+            self._logged[f"{self._name}/{name}"] = float(value.detach() if isinstance(value, Tensor) else value)
 
     def save_figure(self, figure: Figure, name: str = "") -> Path:
         """Save a figure of matplotlib among the run's, as `figures/NAME.png` or `figures/NAME-name.png`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -225,7 +226,10 @@ class RunView:
         """
         if name and not NAME.fullmatch(name):
             raise ValueError(f"run.save_figure(…, {name!r}): a name has letters, digits and _ . - alone")
-        return save(figure, self._run.folder.figures / f"{'-'.join(filter(None, (self._name, name)))}.png")
+        file = save(figure, self._run.folder.figures / f"{'-'.join(filter(None, (self._name, name)))}.png")
+        if pyplot := sys.modules.get("matplotlib.pyplot"):
+            pyplot.close(figure)  # it keeps those that it made, and warns of more than 20
+        return file
 
     def say(self, text: str) -> None:
         """Print a line, to the run's log too."""

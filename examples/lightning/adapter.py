@@ -1,11 +1,13 @@
 """Lightning's `configure_optimizers` as an optimizer of dlrun, and its `training_step` as a loss.
 
-Of what `configure_optimizers` may return: an optimizer, or a dict or pair with one schedule that is taken each step.
-Several optimizers that take turns are another loop. Rates are those of the module: `optimizer.lr` is 1, a factor.
+Of what `configure_optimizers` may return: an optimizer, alone or in a list, or a dict or pair with one schedule that is
+taken each step. Several optimizers that take turns are another loop. Rates are those of the module: `optimizer.lr`
+is 1, a factor. `self.log` does nothing here: dlrun logs the loss and the metrics.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from dlrun.engine.objective import Objective
 from dlrun.nests.batch import Batch
 from dlrun.types import Update
 
+# Lightning's own: there is no trainer
+warnings.filterwarnings("ignore", message=r"You are trying to `self\.log\(\)`")
+
 
 class FromModule:
     """Steps by what the module configures."""
@@ -21,20 +26,20 @@ class FromModule:
     lr = 1.0
 
     def init(self, objective: Objective) -> None:
-        configured = objective.model.configure_optimizers()
-        if isinstance(configured, tuple):
-            [self.optimizer], [schedule] = configured
-        elif isinstance(configured, dict):
-            self.optimizer, schedule = configured["optimizer"], configured.get("lr_scheduler")
-        else:
-            self.optimizer, schedule = configured, None
-        if isinstance(schedule, dict):
-            if schedule.get("interval", "epoch") != "step":
+        optimizers, schedules = _lists(objective.model.configure_optimizers())
+        if len(optimizers) != 1 or len(schedules) > 1:
+            raise ValueError(
+                f"{len(optimizers)} optimizers and {len(schedules)} schedules: expected one, and at most one"
+            )
+        self.optimizer, self.schedule = optimizers[0], None
+        for schedule in schedules:
+            # Lightning takes one by epochs unless a dict says otherwise
+            if not isinstance(schedule, dict) or schedule.get("interval", "epoch") != "step":
                 raise ValueError(
-                    "a schedule by epochs: give it `interval: step`, or leave it to dlrun (schedule=cosine)"
+                    'a schedule by epochs: return it as {"scheduler": …, "interval": "step"}, or leave it to dlrun, '
+                    "such as schedule=cosine"
                 )
-            schedule = schedule["scheduler"]
-        self.schedule = schedule
+            self.schedule = schedule["scheduler"]
 
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
         self.optimizer.zero_grad()
@@ -61,6 +66,15 @@ class FromModule:
             group["lr"] = rate
         if self.schedule is not None:
             self.schedule.last_epoch = state["steps"]
+
+
+def _lists(configured: Any) -> tuple[list[Any], list[Any]]:
+    """The optimizers and the schedules."""
+    if isinstance(configured, dict):
+        return [configured["optimizer"]], [configured["lr_scheduler"]] if "lr_scheduler" in configured else []
+    if isinstance(configured, tuple) and len(configured) == 2 and all(isinstance(each, list) for each in configured):
+        return configured
+    return (list(configured), []) if isinstance(configured, (list, tuple)) else ([configured], [])
 
 
 def training_step(model: nn.Module, batch: Batch) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlrun.engine.objective import Objective
+from dlrun.errors import ConfigError
 from dlrun.nests.batch import Batch
 from dlrun.types import Update
 
@@ -28,14 +29,14 @@ class FromModule:
     def init(self, objective: Objective) -> None:
         optimizers, schedules = _lists(objective.model.configure_optimizers())
         if len(optimizers) != 1 or len(schedules) > 1:
-            raise ValueError(
+            raise ConfigError(
                 f"{len(optimizers)} optimizers and {len(schedules)} schedules: expected one, and at most one"
             )
         self.optimizer, self.schedule = optimizers[0], None
         for schedule in schedules:
             # Lightning takes one by epochs unless a dict says otherwise
             if not isinstance(schedule, dict) or schedule.get("interval", "epoch") != "step":
-                raise ValueError(
+                raise ConfigError(
                     'a schedule by epochs: return it as {"scheduler": …, "interval": "step"}, or leave it to dlrun, '
                     "such as schedule=cosine"
                 )

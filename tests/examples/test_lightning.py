@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from dlrun.errors import ConfigError
+
 ADAPTER = Path(__file__).parents[2] / "examples" / "lightning" / "adapter.py"
 WEIGHT = nn.Parameter(torch.zeros(1))
 SGD = torch.optim.SGD([WEIGHT], lr=0.2)
@@ -54,5 +56,5 @@ def test_it_is_taken(configured: Any, schedule: Any) -> None:
     ],
 )
 def test_what_would_be_another_training_is_refused(configured: Any) -> None:
-    with pytest.raises(ValueError, match=r"by epochs|2 optimizers"):
+    with pytest.raises(ConfigError, match=r"by epochs|2 optimizers"):
         made(configured)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -18,14 +18,14 @@ from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.class_axis import axis_of
 from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.losses.entries import entry, of_entries
+from dlrun.losses.entries import OfEntries, entry, of_entries
 from dlrun.losses.of_outputs.adapt import adapt
 from dlrun.losses.of_outputs.fitting import check_values
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
 from dlrun.losses.own import OwnLoss
 from dlrun.losses.weighted_sum import WeightedSum
 from dlrun.terminal.format import counted
-from dlrun.types import IGNORE_INDEX, Batch, Data, Loss, Metric
+from dlrun.types import IGNORE_INDEX, Batch, Data, Loss, Metric, Spec
 
 SAMPLES = 8
 """Samples whose outputs and targets are looked at."""
@@ -94,25 +94,44 @@ def check_loss(objective: Objective, data: Data, device: torch.device) -> None:
 
     Such as log-probabilities that are none, and fewer logits than classes: torch computes a number all the same.
     """
-    loss = objective.loss
-    if not isinstance(loss, TorchLoss):
-        return
     index = torch.linspace(0, len(data.train) - 1, min(SAMPLES, len(data.train))).round().long()
-    x, y = data.train.gather(index.to(device)).to(device)
+    losses = [*_torch_losses(objective.loss)]
+    batch = data.train.gather(index.to(device)).to(device) if losses else None
+    for loss, names in losses:
+        assert batch is not None
+        _check_torch_loss(loss, names, objective, batch, data.spec)
+
+
+def _torch_losses(loss: Loss) -> Iterator[tuple[TorchLoss, OfEntries]]:
+    """The losses of PyTorch that a loss is or adds up, with the entries that they are of."""
+    if isinstance(loss, WeightedSum):
+        for term in loss.terms.values():
+            yield from _torch_losses(term)
+        return
+    names = loss if isinstance(loss, OfEntries) else OfEntries(loss)
+    if isinstance(names.part, TorchLoss):
+        yield names.part, names
+
+
+def _check_torch_loss(loss: TorchLoss, names: OfEntries, objective: Objective, batch: Batch, spec: Spec) -> None:
+    y = entry(batch.y, names.target, "target")
     with evaluating(objective), objective.precision():
         try:
-            outputs = objective.model(x)
+            outputs = objective.model(batch.x)
         except Exception:  # the dry run says what is wrong with the model
             return
-        outputs, y = loss.fit(outputs, y, axis_of(objective.model))
+        outputs = entry(outputs, names.output, "output")
+        outputs, y = loss.fit(outputs, y, axis_of(objective.model, names.output))
         check_values(loss.form, outputs, y.exp() if loss.arguments.get("log_target") else y, loss.title)
     if loss.form.targets != "classes" or loss.title.lower().startswith("multilabel"):
         return
-    spec, given = data.spec, outputs.shape[1]
-    # a language model may have more logits than tokens: vocabularies are rounded up for speed
-    if spec.classes and (given < spec.classes or (given > spec.classes and spec.task == "classification")):
+    given = outputs.shape[1]
+    # a language model may have more logits than tokens: vocabularies are rounded up for speed. Of entries nobody knows
+    # how many classes each has
+    known = None if names.target is not None else spec.classes
+    if known and (given < known or (given > known and spec.task == "classification")):
         raise ConfigError(
-            f"The model returns {counted(given, 'value')} for the {spec.classes} classes of the data set. Leave "
+            f"The model returns {counted(given, 'value')} for the {known} classes of the data set. Leave "
             "model.outputs to the data set, or give the model as many outputs as there are classes."
         )
 

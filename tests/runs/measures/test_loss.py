@@ -16,7 +16,9 @@ from dlrun.datasets.digits import digits
 from dlrun.engine.evaluation import evaluate
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, UserError
+from dlrun.losses.entries import OfEntries
 from dlrun.losses.of_outputs.adapt import adapt
+from dlrun.losses.weighted_sum import WeightedSum
 from dlrun.runs.build import Built, build
 from dlrun.runs.measures.loss import balanced, check_loss
 from dlrun.stacked.objective import StackedObjective
@@ -163,6 +165,16 @@ def test_another_number_of_logits_than_classes_is_refused() -> None:
         objective = Objective(model, adapt(nn.CrossEntropyLoss()))
         with pytest.raises(ConfigError, match="10 classes"):
             check_loss(objective, digits(), torch.device("cpu"))
+
+
+def test_losses_of_entries_and_terms_of_a_sum_are_looked_at_too() -> None:
+    data, model = digits(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    vars(model)["forward"] = lambda x: {"logits": model[1](model[0](x))}
+    entry = OfEntries(adapt(nn.NLLLoss()), output="logits")
+    for loss in (entry, WeightedSum({"nll": entry})):
+        with pytest.raises(ConfigError, match="they are logits"):
+            check_loss(Objective(model, loss), data, torch.device("cpu"))
+    check_loss(Objective(model, OfEntries(adapt(nn.CrossEntropyLoss()), output="logits")), data, torch.device("cpu"))
 
 
 def test_values_of_torchs_losses_are_none_of_batches() -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import dlrun as package
+from dlrun.commands.trained.answers.meaning import Meaning
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
+from dlrun.types import Spec, Task
 from tests.conftest import Called
 from tests.facts import refuses, says
 
@@ -131,3 +135,17 @@ def test_inputs_of_several_tensors_are_asked_in_python(here: Path, call: Call) -
     np.save(here / "x.npy", np.zeros((3, 2)))
     refuses(call("predict", run.id, "x.npy"), "a", "b", "dlrun.load", run.id)
     refuses(call("export", run.id), "pair", "dict", "one tensor")
+
+
+@pytest.mark.parametrize(("task", "words"), [("dense", "a class for each element"), ("other", "loss and metrics")])
+def test_outputs_of_elements_are_said_to_be_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: Task, words: str
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "summary.json").write_text('{"metrics": {}}')
+    predictor: Any = SimpleNamespace(spec=Spec(task, (3, 4, 4), outputs=3), config={"metrics": {}})
+    meaning = Meaning(RunDir(folder), predictor)
+    meaning(torch.zeros(2, 3, 4, 4))
+    assert len(meaning.names) == 48
+    says(capsys.readouterr().err, words, "[3, 4, 4]", ".npz")

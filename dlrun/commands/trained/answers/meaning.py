@@ -107,6 +107,13 @@ class Meaning:
             self.names = numbered if word else [*target_names(spec)]
             return
         self.names = [f"output_{i}" for i in range(width)]
+        if spec.task in ("dense", "other"):
+            what = "logits of a class for each element" if spec.task == "dense" else "what its loss and metrics know"
+            output.warn(
+                f"The model's outputs are {what}, {shape} a sample. They are printed as they are, as output_0 and so "
+                "on, the last axis running fastest; a file .npz has them in this shape."
+            )
+            return
         kind = "logits of the classes" if spec.task == "classification" else "the target"
         expected = f"; expected {[spec.outputs]}" if shape != [spec.outputs] else ", and its metrics do not fit them"
         output.warn(

@@ -30,9 +30,6 @@ ADVICE = {
 }
 """What to do about files that cannot be read or written, and about paths at which no such file can be."""
 
-TRAINING = ("train", "resume", "verify-resume")
-"""The commands that must not run several times at once."""
-
 HINT = "\nDLRUN_TRACEBACK=1 shows the traceback."
 
 STOPPED = (130, 143)
@@ -111,8 +108,10 @@ def _dispatch(given: list[str]) -> int:
         command = "completion"
     elif command not in COMMANDS:
         raise UserError(_unknown(command, rest))
-    if command in TRAINING and not _is_single(command):
+    if command == "verify-resume" and not _is_single(command):
         return UserError.exit_code
+    if command == "train" and (folder := _begun()) is not None:
+        command, rest = "resume", [folder]
     if command in COMPOSING and {"-h", "--help"} & {*rest}:  # the rest of the help is Hydra's
         print(f"dlrun {command}: {COMMANDS[command]}\n")
     if command not in COMPOSING:
@@ -133,6 +132,15 @@ def _is_single(command: str) -> bool:
             raise
         return False
     return True
+
+
+def _begun() -> str | None:
+    """The folder of this run, if torchrun starts its processes again."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return None
+    from dlrun.execution.ranks import world  # torch takes a second to import
+
+    return world.begun()
 
 
 def usage() -> str:

@@ -29,6 +29,8 @@ PLACE = "DLRUN_TEST_SERVERS"
 
 SERVERS = {
     "dlrun": ("dlrun.commands.train", "dlrun.commands.resume", "dlrun.sweeps.pool.worker", "sklearn.datasets"),
+    # the last two are what DDP imports when it is first made
+    "ranks": ("dlrun.commands.train", "dlrun.commands.resume", "sklearn.datasets", "torch._dynamo", "torch._inductor"),
     "mlflow": ("dlrun.tracking.sweep_upload", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"),
 }
 """What each server imports, when it is first asked: never a module that is run by its name."""

@@ -9,14 +9,17 @@ from math import isclose
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.commands.train import train
+from dlrun.commands.train import launch, ranks, train
 from dlrun.config.changes import change
+from dlrun.config.check import check_config
 from dlrun.engine.state import State
 from dlrun.errors import DlrunError, RunError, UserError, place
+from dlrun.execution.ranks import world
 from dlrun.runs.build import Built
 from dlrun.runs.reload.rebuild import rebuild
 from dlrun.storage import checkpoint, run_config
 from dlrun.storage.lookup import find, find_sweep, sweep_of
+from dlrun.storage.machine import check_single
 from dlrun.storage.manifest import read
 from dlrun.storage.read_counts import note_reads
 from dlrun.storage.rundir import RunDir
@@ -48,8 +51,12 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--retry-failed", action="store_true", help="run a sweep's failed jobs again too")
     arguments = parser.parse_args(argv)
+    if (joined := world.world()) is not None and not joined.first:
+        return ranks.follow()
     try:
         resumed = resume(arguments.run, arguments.overrides, retry_failed=arguments.retry_failed)
+    except launch.NeedsProcesses as asked:
+        return launch.launch(asked.devices, ["resume", *argv])
     except Exception as error:
         logged = [note for note in getattr(error, "__notes__", []) if note.startswith(LOGGED)]
         if not logged:
@@ -67,6 +74,7 @@ def resume(reference: str, overrides: Sequence[str] = (), *, retry_failed: bool 
     """
     sweep = find_sweep(reference)
     if sweep is not None:
+        check_single(f"dlrun resume {sweep.id}")
         _resume_sweep(sweep, overrides, retry_failed=retry_failed)
         return sweep
     if retry_failed:
@@ -82,12 +90,15 @@ def _resume_run(folder: RunDir, overrides: Sequence[str]) -> None:
     folder.check_writable("To go on with this run, copy its folder to a place of your own.")
     status = folder.status()
     changed = _change(folder, overrides) if overrides else None
+    config = run_config.load(folder) if changed is None else changed
+    launch.check(check_config(config)["trainer"], folder.path)
     built = rebuild(folder, changed)
     if status == "finished" and (why := _why_complete(built, folder, overrides)):
         output.say(f"{folder.path} {why}")
         return
     if changed is not None:
         _say_stretched(built, folder)
+    built = ranks.share(built, folder)
     try:
         # written when training begins: what fails before changes nothing
         train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))

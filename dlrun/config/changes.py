@@ -12,7 +12,10 @@ from dlrun.errors import ConfigError, did_you_mean
 from dlrun.terminal import output
 
 CHANGEABLE = [
-    *(f"trainer.{key}" for key in ("epochs", "steps", "minutes", "patience", "device", "workers", "figures")),
+    *(
+        f"trainer.{key}"
+        for key in ("epochs", "steps", "minutes", "patience", "device", "devices", "workers", "figures")
+    ),
     *(f"trainer.{key}_every" for key in ("evaluate", "checkpoint", "log")),
     *("evaluation.test", "evaluation.batch_size"),
     *(f"tracking.{field.name}" for field in fields(Tracking)),

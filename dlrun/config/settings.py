@@ -49,6 +49,7 @@ class Trainer:
     patience: int | None = None
     ema: float | None = None
     device: str = "auto"
+    devices: int = 1
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     deterministic: bool = False
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"  # auto: the faster one for convolutions

@@ -187,14 +187,23 @@ class Batches:
             epoch, position = divmod(step, self.per_epoch)
             # one transfer an epoch: the slices of the order are views of it
             places, take = self._places(epoch)
-            left = places[position * self.size : self.per_epoch * self.size]
-            for index in torch.split(left, self.size * at_once):
+            left = self._mine(places)[position * self._taken :]
+            for index in torch.split(left, self._taken * at_once):
                 gathered = take(index) if here else self._to_device(take(index))
                 if at_once == 1:
                     yield gathered
                 else:
                     yield from self._cut(gathered)
             step = (epoch + 1) * self.per_epoch
+
+    def _mine(self, places: Tensor) -> Tensor:
+        """Those of an epoch's samples that this process takes, batch by batch."""
+        return places[: self.per_epoch * self.size]
+
+    @property
+    def _taken(self) -> int:
+        """The samples that this process takes of a full batch."""
+        return self.size
 
     @cached_property
     def _sample(self) -> Batch:
@@ -207,13 +216,13 @@ class Batches:
             # each is padded by itself: so a resumed run has the same padding, which is a matter of rounding
             return 1
         # of small batches the call costs more than the copy
-        size = sum(t.element_size() * t.numel() for t in self._sample.tensors()) * self.size
+        size = sum(t.element_size() * t.numel() for t in self._sample.tensors()) * self._taken
         return max(1, min(MOST, TOGETHER.get(self.device.type, 0) // max(size, 1)))
 
     def _cut(self, gathered: Batch) -> Iterator[Batch]:
         if gathered.plain:
-            return map(plain_batch, zip(*(torch.split(t, self.size) for t in gathered), strict=True))
-        return (gathered.rows(slice(start, start + self.size)) for start in range(0, gathered.size, self.size))
+            return map(plain_batch, zip(*(torch.split(t, self._taken) for t in gathered), strict=True))
+        return (gathered.rows(slice(start, start + self._taken)) for start in range(0, gathered.size, self._taken))
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
         """An epoch's order, with the function to gather from it."""
@@ -257,14 +266,17 @@ class Batches:
     def vary(self, batch: Batch, draw: torch.Generator, step: int, epoch: int, index: Tensor | None) -> Batch:
         """The batch of a step, its inputs varied by the augmentation; `index` are its places in the split."""
         assert self.augment is not None
-        # by the step, so that a resumed run draws the same
-        draw.manual_seed(key(self.seed, AUGMENTATION, step))
+        draw.manual_seed(self._draw_key(step))
         if not self._varies_by_sample:
             x = self.augment(batch.x, draw)  # type: ignore[call-arg]
         else:
             assert index is not None
             x = self.augment(batch.x, draw, Samples(index.to(self.device), epoch, self.seed))  # type: ignore[call-arg]
         return Batch(x, batch.y, batch.weight, batch.mask)
+
+    def _draw_key(self, step: int) -> int:
+        # by the step, so that a resumed run draws the same
+        return key(self.seed, AUGMENTATION, step)
 
     @cached_property
     def _varies_in_workers(self) -> bool:

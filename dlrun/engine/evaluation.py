@@ -39,7 +39,7 @@ from dlrun.engine.forward.whole_split import (
     unpadded,
 )
 from dlrun.engine.objective import Objective
-from dlrun.engine.protocols import TotalsFn
+from dlrun.engine.protocols import Shares, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.nll import is_of_density
 from dlrun.nests.nest import map_nest
@@ -94,18 +94,20 @@ def evaluate(
     device: torch.device,
     totals_fn: TotalsFn | None = None,
     train: Split | None = None,
+    shares: Shares | None = None,
 ) -> dict[str, float]:
     """The loss, the metrics and derived ones over a split.
 
     `totals_fn` may compute the totals of a chunk in another way than `totals`. A split of contiguous windows needs a
     model that carries a memory (`types.LanguageModel`) and has no bound; there `totals_fn` is not called. Metrics that
-    compare with the training split are left out without `train`.
+    compare with the training split are left out without `train`. Of several processes each computes its `shares`.
     """
     found: Iterable[Mapping[str, Total]]
     if isinstance(split, ContiguousWindows):
         found = _along(objective, metrics, split.walk(batch_size), device)
     else:
-        found = _chunks(totals_fn or partial(totals, objective, metrics), split, batch_size, device)
+        found = _chunks(totals_fn or partial(totals, objective, metrics), split, batch_size, device, shares)
+        found = shares.exchange(found) if shares else found
     sums, outputs, whole = Sums(), list[Outputs](), of_splits(metrics)
     states = {name: (metric, metric.begin()) for name, metric in of_states(metrics).items()}
     with evaluating(objective), averaging(objective.model, objective.views):
@@ -249,10 +251,14 @@ def _is_nll(loss: Loss) -> bool:
     return getattr(loss, "func", loss) is cross_entropy and not other
 
 
-def _chunks(totals_fn: TotalsFn, split: Split, size: int, device: torch.device) -> Iterator[Mapping[str, Total]]:
+def _chunks(
+    totals_fn: TotalsFn, split: Split, size: int, device: torch.device, shares: Shares | None = None
+) -> Iterator[Mapping[str, Total]]:
     """Yield the totals of a split, chunk by chunk; an exception has a note of the samples."""
     n = len(split)
-    for start in range(0, n, size):
+    for number, start in enumerate(range(0, n, size)):
+        if shares and not shares.takes(number):
+            continue
         end, shapes = min(start + size, n), ""
         try:
             batch = split.gather(torch.arange(start, end, device=device)).to(device)

@@ -30,6 +30,7 @@ from dlrun.engine.protocols import (
     Losses,
     MakeStepper,
     Optimizer,
+    Ranks,
     Rate,
     Recorder,
     Steppable,
@@ -57,7 +58,8 @@ class Training:
     """The parts of a run, ready for the loop.
 
     `make_stepper` decides how steps are taken, `wrap_totals` how the totals of a validation batch are computed:
-    `runs.build` passes those of compiled programs and CUDA graphs here.
+    `runs.build` passes those of compiled programs and CUDA graphs here. `ranks` are the processes of a run that has
+    several.
     """
 
     objective: Objective
@@ -80,6 +82,7 @@ class Training:
     own: OwnState | None = None
     thaw: Thaw | None = None
     log_parameters: bool = False
+    ranks: Ranks | None = None
 
     def step(self, batch: Batch, rate: Rate) -> Update:
         return self.optimizer.step(self.objective, batch, rate)  # type: ignore[arg-type]  # a tensor when it is traced
@@ -93,13 +96,15 @@ class Training:
             stepper = ThawingStepper(stepper, self.objective, self.thaw)
         return FirstSteps(stepper, self.own) if self.own else stepper
 
-    def loss_meter(self, state: State) -> LossMeter:
-        return LossMeter(state)
+    def loss_meter(self, state: State) -> Losses[float]:
+        return self.ranks.meter(state) if self.ranks else LossMeter(state)
 
     def validate(self, state: State) -> dict[str, float]:
         assert self.validation is not None
         if self.own:
             self.own.seed(key(self.seed, EVALUATION, state.step))
+        if self.ranks:
+            self.ranks.align(self.objective)
         with use_average(self.average):
             means = evaluate(
                 self.objective,
@@ -109,6 +114,7 @@ class Training:
                 device=self.device,
                 totals_fn=self._totals_fn,
                 train=self.batches.split,
+                shares=self.ranks.shares if self.ranks else None,
             )
             metrics = {f"val/{name}": value for name, value in means.items()}
             if self.ahead(state, metrics):

@@ -6,7 +6,7 @@ attribute to have the same type in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from dlrun.engine.own.state import OwnState
 from dlrun.engine.parameters.names import Named
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
+from dlrun.storage.checkpoint import Checkpoint
 from dlrun.types import Batch, Split, Update
 
 Rate = float | Tensor
@@ -35,6 +36,16 @@ Saved_contra = TypeVar("Saved_contra", contravariant=True)
 Best_co = TypeVar("Best_co", covariant=True)
 """The `BestWeights` so far, or of a stack a list of them."""
 Best_contra = TypeVar("Best_contra", contravariant=True)
+
+
+class Shares(Protocol):
+    """The part of an evaluation that one of several processes computes."""
+
+    def takes(self, chunk: int) -> bool:
+        """Is the chunk of this number this process's?"""
+
+    def exchange(self, found: Iterable[Mapping[str, Total]]) -> Iterator[Mapping[str, Total]]:
+        """Yield the totals of all chunks in order, from those of this process."""
 
 
 class Optimizer(Protocol):
@@ -94,6 +105,41 @@ class Stepper(Protocol):
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
         """Take one step for each batch, after `step` steps."""
+
+
+class Ranks(Protocol):
+    """The processes of a run, as one of them sees them."""
+
+    @property
+    def shares(self) -> Shares:
+        """What this process computes of an evaluation."""
+
+    def meter(self, state: State) -> Losses[float]:
+        """Collect the losses of whole batches."""
+
+    def align(self, objective: Objective) -> None:
+        """Give all processes the buffers of the first, which differ where they depend on the samples seen."""
+
+    def stop(self, wanted: bool, signal: int | None) -> tuple[bool, int | None]:
+        """Whether all processes stop after this step, and for which signal; asked once a block.
+
+        `wanted` and `signal` are this one's: one that wants to stop is enough.
+        """
+
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Have all processes begin with this state."""
+
+    def score(self, name: str, objective: Objective) -> Shares:
+        """Have the others take this one's weights and evaluate a split with it."""
+
+    def describe(self) -> str:
+        """How the run is shared, and what is not as in one process, in words."""
+
+    def dismiss(self) -> None:
+        """Let the others end: nothing is left to evaluate."""
+
+    def explain(self, error: BaseException) -> str | None:
+        """Why another process has ended, if that is what an error comes from."""
 
 
 class Differentiable(Named, Protocol):

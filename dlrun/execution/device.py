@@ -30,11 +30,13 @@ class Execution:
     compile: bool = False
     why: str = ""
     """The reason for `compile`."""
+    devices: int = 1
+    """As many processes as the run has, each with one."""
 
     def summary(self) -> dict[str, Any]:
         """The choices for a resumed run to repeat."""
         choices = {"memory_format": self.memory_format, "compile": self.compile, "why": self.why}
-        return {"device": self.device.type} | choices
+        return {"device": self.device.type} | choices | ({"devices": self.devices} if self.devices > 1 else {})
 
 
 def choose(device: str, precision: str) -> tuple[torch.device, str]:

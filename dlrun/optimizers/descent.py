@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,9 @@ from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.weighing import elements
 from dlrun.types import IGNORE_INDEX, Batch, Rule, Update
+
+Across = Callable[[Batch, Sequence[Tensor], int], tuple[Tensor, list[Tensor], Tensor | None]]
+"""(part of a batch, parameters, portions) → mean loss of the part, gradient of the whole batch, the part's weight."""
 
 
 class Descent:
@@ -36,6 +39,8 @@ class Descent:
         self.accumulate = accumulate
         self._sparse = bool(getattr(rule, "takes_sparse", False))
         self.measure_norms = False
+        self.across: Across | None = None
+        """The gradient of a batch that several processes share."""
 
     @property
     def lr(self) -> float:
@@ -61,7 +66,9 @@ class Descent:
         params = objective.params
         if objective.waiting:
             params = [p for place, p in enumerate(params) if place not in objective.waiting]
-        if self.accumulate == 1:
+        if self.across is not None:
+            loss, grads, weight = self.across(batch, params, self.accumulate)
+        elif self.accumulate == 1:
             loss, weight = objective.weighed(batch)
             grads = differentiate(loss, params, sparse=self._sparse)
         else:  # of a weighted mean the dry run allows no parts
@@ -119,14 +126,17 @@ def differentiate(loss: Tensor, params: list[Tensor], *, sparse: bool = False) -
     grads = torch.autograd.grad(loss, params, allow_unused=True)
     # the strides of a sparse gradient are zeros
     return [
-        g if g is not None and g.stride() == p.stride() else _align(g, p, sparse=sparse)
+        g if g is not None and g.stride() == p.stride() else align(g, p, sparse=sparse)
         for g, p in zip(grads, params, strict=True)
     ]
 
 
-def _align(grad: Tensor | None, param: Tensor, *, sparse: bool) -> Tensor:
+def align(grad: Tensor | None, param: Tensor, *, sparse: bool = False) -> Tensor:
+    """A gradient with the strides of its parameter; zero for none."""
     if grad is None:
         return torch.zeros_like(param, requires_grad=False)
+    if grad.stride() == param.stride():
+        return grad
     if sparse and grad.is_sparse:
         return grad.coalesce()
     return torch.empty_like(param, requires_grad=False).copy_(grad.to_dense())
@@ -136,11 +146,7 @@ def accumulate_gradient(
     objective: Objective, batch: Batch, params: list[Tensor], parts: int, *, sparse: bool = False
 ) -> tuple[Tensor, list[Tensor]]:
     """The same as `gradient`, by `parts` portions in turn."""
-    size = batch.size
-    parts = min(parts, size)
-    # sizes equal to within one sample, the larger ones first
-    cuts = [part * (size // parts) + min(part, size % parts) for part in range(parts + 1)]
-    portions = [batch.rows(slice(*ends)) for ends in pairwise(cuts)]
+    portions = cut(batch, parts)
     total: Tensor | None = None
     grads: list[Tensor] = []
     for portion, weight in zip(portions, _weights(portions), strict=True):
@@ -157,6 +163,14 @@ def accumulate_gradient(
             torch._foreach_add_(grads, weighted)
     assert total is not None  # a batch has at least one sample
     return total, grads
+
+
+def cut(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in at most so many parts, of sizes equal to within one sample, the larger ones first."""
+    size = batch.size
+    parts = min(parts, size)
+    cuts = [part * (size // parts) + min(part, size % parts) for part in range(parts + 1)]
+    return [batch.rows(slice(*ends)) for ends in pairwise(cuts)]
 
 
 def _where(counts: Tensor, grad: Tensor) -> Tensor:

@@ -170,7 +170,8 @@ def identity(
     return identify(
         plain | {"init_from": initial},
         data.fingerprint + order_of(data.train, plain["trainer"]["workers"]),
-        device=execution.device.type,
+        # several round in another order, and drop out other activations
+        device=execution.device.type + (f" x{execution.devices}" if execution.devices > 1 else ""),
         precision=execution.precision,
         torch=torch.__version__,
         of_batches=are_of_batches(measured),

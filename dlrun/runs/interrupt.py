@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlrun.errors import Pruned
+
+if TYPE_CHECKING:  # `dlrun --help` takes a signal too, and imports no torch
+    from dlrun.engine.protocols import Ranks
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -41,6 +44,21 @@ class Interrupt:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def stops(self, ranks: Ranks | None, wanted: Callable[[], bool] = lambda: False) -> Callable[[], bool]:
+        """A function: is it time to stop, for a signal or because it is `wanted`?
+
+        Of several processes all stop after the same step, for the signal of any.
+        """
+        if ranks is None:
+            return lambda: self.signal is not None or wanted()
+
+        def stop() -> bool:
+            stopped, number = ranks.stop(self.signal is not None or wanted(), self.signal)
+            self.signal = self.signal or number
+            return stopped
+
+        return stop
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from dlrun.config.settings import Cost
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine.reading.streams import size_of
 from dlrun.engine.state import State
-from dlrun.errors import Pruned
+from dlrun.errors import Pruned, RunError
 from dlrun.execution import device
 from dlrun.execution.energy.bill import NOTHING, Bill, open_bill, spent_before
 from dlrun.execution.energy.sampler import Sampler, sampling
@@ -116,12 +116,14 @@ def record_failure(run: OpenRun, interrupt: Interrupt) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        end = _cause(error, interrupt, run.state)
+        ranks = run.built.training.ranks
+        lost = ranks.explain(error) if ranks else None
+        end = RunError(lost) if lost else _cause(error, interrupt, run.state)
         try:
             run.recorder.close()  # who sees the end finds the checkpoints complete
             run.built.observers.end(run.state.step, _status(end), error=end)
         finally:
-            _write_status(run, _status(end), error)
+            _write_status(run, _status(end), end if lost else error)
             if interrupt.obeyed_at_once:
                 output.say(_say_saved(run))
         if end is error:

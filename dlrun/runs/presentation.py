@@ -117,6 +117,8 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         rows.append(["shared", "; ".join(shared)])
     if built.origin:
         rows.append(["weights", _weights(built.origin)])
+    if built.training.ranks:
+        rows.append(["processes", built.training.ranks.describe()])
     if built.left_out:
         rows.append(["metrics", built.left_out])
     if built.observers:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dlrun.engine import loop
 from dlrun.engine.evaluation import Collected
+from dlrun.errors import ConfigError
 from dlrun.execution import profiler
 from dlrun.runs import presentation
 from dlrun.runs.build import Built
@@ -42,6 +43,11 @@ def run(
     Raises `UserError` if a run has begun in the folder, unless `resumed`. `job`: one of a sweep whose folder does not
     show it.
     """
+    if built.trainer.devices > 1 and built.training.ranks is None:
+        raise ConfigError(
+            f"trainer.devices={built.trainer.devices}: `dlrun train` and `dlrun resume` start several processes for "
+            "one run, and nothing else does. Type trainer.devices=1"
+        )
     with (
         Interrupt() as interrupt,
         output.tee(open_log(folder.log)),
@@ -54,7 +60,9 @@ def run(
             _measure_memory(run)
         observers = run.built.observers
         observers.start(run.state.step, resumed=resumed)
-        with _profiled(run, lambda: interrupt.signal is not None or bool(observers.stopped)) as stop:
+        if ranks := run.built.training.ranks:
+            ranks.begin(run.built.training.checkpoint(run.state))
+        with _profiled(run, interrupt.stops(ranks, lambda: bool(observers.stopped))) as stop:
             run.state = loop.train(run.built.training, run.state, run.recorder, stop)
         return complete_run(run, interrupt)
 
@@ -69,6 +77,8 @@ def complete_run(run: OpenRun, interrupt: Interrupt) -> Summary:
         run.recorder.insist()
     _obey(interrupt, run)
     seen = _finish(run)
+    if ranks := run.built.training.ranks:
+        ranks.dismiss()
     summary = run.folder.summary()
     output.say(presentation.closing(summary, run.folder, run.recorder.sample))
     _draw(run, seen, summary.best_step)

@@ -42,6 +42,7 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
         prefix = "val" if name == "validation" else name
         training = built.training
         with explaining_evaluation(f"The evaluation of the {name} split", parts_of(training)):
+            shares = training.ranks.score(name, training.objective) if training.ranks else None
             found = evaluate(
                 training.objective,
                 training.metrics,
@@ -49,6 +50,7 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
                 batch_size=training.evaluation_batch_size,
                 device=training.device,
                 train=training.batches.split if name != "train" else None,
+                shares=shares,
             )
         metrics |= {f"{prefix}/{metric}": value for metric, value in found.items()}
     return metrics

@@ -22,6 +22,7 @@ BOOKKEEPING_OF_TRAINER = (
     "figures",
     "profile",
     "device",
+    "devices",
     "precision",
     "threads",
     "workers",

@@ -64,9 +64,9 @@ def check_single(command: str) -> None:
     copies = max(int(size) if size.isdecimal() else 1, int(rank) + 1 if rank.isdecimal() else 1)
     if copies > 1:
         raise UserError(
-            f"WORLD_SIZE={copies}: torchrun would train {copies} copies of the same run, for dlrun does not train one "
-            f"run in several processes. Type `{command}` without torchrun; a sweep (-m) uses all GPUs. If "
-            "another program has set WORLD_SIZE or RANK, `unset WORLD_SIZE RANK`."
+            f"WORLD_SIZE={copies}: torchrun would start {copies} copies of this command, and only `dlrun train` and "
+            f"`dlrun resume` of one run are for several processes. Type `{command}` without torchrun. If another "
+            "program has set WORLD_SIZE or RANK, `unset WORLD_SIZE RANK`."
         )
 
 

@@ -6,17 +6,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dlrun import tracking
-from dlrun.commands.train import multirun
+from dlrun.commands.train import launch, multirun, ranks
 from dlrun.config import hydra_main
-from dlrun.errors import ConfigError
+from dlrun.config.check import check_config
+from dlrun.errors import ConfigError, RunError
+from dlrun.execution.ranks import world
 from dlrun.runs.build import Built, build
 from dlrun.runs.run import run
+from dlrun.storage.machine import check_single
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
@@ -25,15 +29,28 @@ from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
-    return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, sweep=multirun.run)
+    # at once: an end of the first process is then seen by the others
+    if (joined := world.world()) is not None and not joined.first:
+        return ranks.follow()
+    try:
+        return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, sweep=_sweep)
+    except launch.NeedsProcesses as asked:
+        return launch.launch(asked.devices, ["train", *argv])
 
 
 def train_one(overrides: Sequence[str], config_dir: str | None = None) -> RunDir:
     """Train the run of these overrides, as `main` does.
 
-    Raises what ended it.
+    Raises what ended it; of a run in several processes `RunError`, for it was raised in another.
     """
-    return RunDir(hydra_main.run_one(overrides, prepare=prepare, task=_train, config_dir=config_dir))
+    try:
+        return RunDir(hydra_main.run_one(overrides, prepare=prepare, task=_train, config_dir=config_dir))
+    except launch.NeedsProcesses as asked:
+        where = ["--config-dir", config_dir] if config_dir else []
+        code = launch.launch(asked.devices, ["train", *where, *overrides, f"hydra.run.dir='{asked.folder}'"])
+        if code:
+            raise RunError(f"The run in {asked.folder} has ended with the exit code {code}.") from None
+        return RunDir(asked.folder)
 
 
 def train_many(overrides: Sequence[str], config_dir: str | None = None) -> SweepDir:
@@ -44,6 +61,11 @@ def train_many(overrides: Sequence[str], config_dir: str | None = None) -> Sweep
     return hydra_main.run_many(overrides, sweep=multirun.run_sweep, config_dir=config_dir)
 
 
+def _sweep(hydra: Hydra, master: DictConfig) -> int | None:
+    check_single("dlrun train -m …")
+    return multirun.run(hydra, master)
+
+
 def _train(built: Built, folder: Path) -> dict[str, Any]:
     return train(built, RunDir(folder), job=HydraConfig.get().mode == RunMode.MULTIRUN)
 
@@ -51,17 +73,18 @@ def _train(built: Built, folder: Path) -> dict[str, Any]:
 def prepare(config: DictConfig) -> Built:
     """Check and build a run before its folder exists."""
     hydra = HydraConfig.get()
+    try:
+        folder = Path(hydra.run.dir).absolute()
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
     if hydra.mode == RunMode.RUN:
-        try:
-            folder = Path(hydra.run.dir).absolute()
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
         # checked now, for Hydra overwrites the configuration of a run there
         RunDir(folder).check_free()
+        launch.check(check_config(config)["trainer"], folder)
     built = build(begin_with_pretrained(config))
     if built.tracking.enabled:
         tracking.check(built.tracking.backends, system_metrics=built.tracking.system_metrics)
-    return built
+    return ranks.share(built, RunDir(folder))
 
 
 def train(

@@ -42,16 +42,25 @@ class Augment:
 
     def __call__(self, x: Tensor, generator: torch.Generator, samples: Samples | None = None) -> Tensor:
         """A varied copy of `x`, in its shape and type."""
+        return self.vary_part(x, generator, samples, whole=len(x))
+
+    def vary_part(
+        self, x: Tensor, generator: torch.Generator, samples: Samples | None, *, whole: int, start: int = 0
+    ) -> Tensor:
+        """The images from `start` on of a batch of `whole`, varied as there."""
+
+        def draw(numbers: int) -> Tensor:
+            return _uniform((numbers, whole), generator, x.device)[:, start : start + len(x)]
+
         if self.crop < 1:
-            x = _crop(x, self.crop, generator)
+            x = _crop(x, self.crop, draw(3))
         if self.shift or self.flip:
-            x = self._move(x, generator, samples)
+            # three draws an image whatever is asked for: `flip` does not change the shifts
+            x = self._move(x, draw(3)[:, :, None], samples)
         return x
 
-    def _move(self, x: Tensor, generator: torch.Generator, samples: Samples | None) -> Tensor:
-        b, _, height, width = x.shape
-        # three draws an image whatever is asked for: `flip` does not change the shifts
-        draws = _uniform((3, b, 1), generator, x.device)
+    def _move(self, x: Tensor, draws: Tensor, samples: Samples | None) -> Tensor:
+        _, _, height, width = x.shape
         dy, dx = ((draws[:2] * (2 * self.shift + 1)).floor() - self.shift).long()
         rows, above = _inside(torch.arange(height, device=x.device) + dy, height, self.fill)
         columns, beside = _inside(torch.arange(width, device=x.device) + dx, width, self.fill)
@@ -116,9 +125,9 @@ def _inside(places: Tensor, size: int, fill: Fill) -> tuple[Tensor, Tensor]:
     return places.clamp(0, size - 1), inside
 
 
-def _crop(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
+def _crop(x: Tensor, smallest: float, draws: Tensor) -> Tensor:
     # a size and two places an image
-    draws = _uniform((3, len(x)), generator, x.device).to(x.dtype)
+    draws = draws.to(x.dtype)
     side = smallest + (1 - smallest) * draws[0]
     # coordinates run from -1 to 1: a part of side s has its centre within ±(1 - s)
     centre = (2 * draws[1:] - 1) * (1 - side)

@@ -126,6 +126,8 @@ class JobBuilder:
     def _job(self, composed: ComposedJob, loaded: dict[str, Data]) -> Job:
         config = begin_with_pretrained(composed.config, train=self._pretrain)
         plain = check_config(config)
+        if (devices := plain["trainer"]["devices"]) > 1:
+            raise ConfigError(f"trainer.devices={devices}: a job of a sweep has one device. Type trainer.devices=1")
         # what the user's own command reads may be read again, by the jobs and where they are tested
         trust.grant_environment(composed.config)
         group = group_of(composed.config)

@@ -160,9 +160,12 @@ class Training:
 
     def checkpoint(self, state: State) -> Checkpoint:
         """The checkpoint of this step, for `restore`."""
+        optimizer = self.optimizer.state_dict()
+        if self.own and self.own.optimizer:
+            self.own.optimizer.look(optimizer)
         return Checkpoint(
             model=self.objective.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            optimizer=optimizer,
             average=self.average.weights if self.average else None,
             state=state.to_dict(),
             own=self.own.state_dict() if self.own else {},
@@ -266,8 +269,8 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
     Raises various exceptions if it is of another run.
     """
     run.objective.model.load_state_dict(checkpoint.model)
-    if run.own:
-        run.own.check_optimizer(run.optimizer, checkpoint.optimizer)
+    if run.own and run.own.optimizer:
+        run.own.optimizer.check(checkpoint.optimizer)
     run.optimizer.load_state_dict(checkpoint.optimizer)
     if run.average and checkpoint.average is not None:
         run.average.load(checkpoint.average)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dlrun.engine.state import State
 from dlrun.errors import NonFinite
-from dlrun.types import Batch, Update
+from dlrun.types import IGNORE_INDEX, Batch, Update
 
 
 class LossMeter:
@@ -42,9 +42,15 @@ class LossMeter:
         """Raise `NonFinite`, with the step, for NaN or infinity."""
         self.keep()
         window = self._state.window
-        for position, (loss, _) in enumerate(window):
+        for position, (loss, count) in enumerate(window):
             if not -float("inf") < loss < float("inf"):
                 step = self._state.step - len(window) + position + 1  # the window ends with this step
+                if not count:
+                    raise NonFinite(
+                        f"The loss of step {step} is {loss}: no target of its batch counts, all are IGNORE_INDEX "
+                        f"({IGNORE_INDEX}), so their mean is 0/0. Leave samples without any target out of the training "
+                        "data, or type a larger trainer.batch_size."
+                    )
                 raise NonFinite(
                     f"The loss of step {step} is {loss}. A smaller optimizer.lr, a warm-up (schedule.warmup=0.1) "
                     f"or trainer.clip=1 often helps."

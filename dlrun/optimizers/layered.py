@@ -52,7 +52,7 @@ class LayeredRule:
     """
 
     def __init__(self, rules: Sequence[Rule], groups: Sequence[ParameterGroup], *, lr: float | None = None) -> None:
-        self._rules, self.groups = rules, groups
+        self.rules, self.groups = rules, groups
         # of a rule that has all of the optimizer's arguments
         self.lr = rules[0].lr if lr is None else lr
         check_rates(groups, self.lr)
@@ -66,21 +66,21 @@ class LayeredRule:
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
         """Have each rule allocate its state."""
-        for rule, group in zip(self._rules, self.groups, strict=True):
+        for rule, group in zip(self.rules, self.groups, strict=True):
             if (hidden := getattr(self, "hidden", None)) is not None:
                 rule.hidden = [hidden[i] for i in group.places]  # type: ignore[attr-defined]
             rule.init([params[i] for i in group.places], [decay[i] for i in group.places])
 
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
         """Change `params` in place, each group at its share of the rate `lr`."""
-        for rule, group in zip(self._rules, self.groups, strict=True):
+        for rule, group in zip(self.rules, self.groups, strict=True):
             own = [grads[i] for i in group.places]
             if own[0] is not None:
                 rule.update([params[i] for i in group.places], own, group.rate(lr, self.lr))
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each group."""
-        return {"groups": [rule.state_dict() for rule in self._rules]}
+        return {"groups": [rule.state_dict() for rule in self.rules]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of the same groups."""
@@ -90,5 +90,5 @@ class LayeredRule:
                 f"{len(self.groups)}. Resume with the optimizer.groups, finetune.lr and finetune.unfreeze that it was "
                 "trained with."
             )
-        for rule, own in zip(self._rules, state["groups"], strict=True):
+        for rule, own in zip(self.rules, state["groups"], strict=True):
             rule.load_state_dict(own)

@@ -129,6 +129,7 @@ def assemble(
     check_repeatable(parts.objective.model, parts.own)
     # its state lies in memory as the weights do by now
     init_optimizer(parts.optimizer, parts.objective, trial.targets["optimizer"])
+    parts.own.know_optimizer(parts.optimizer)
     measured = quantities(plain, parts, evaluation.batch_size)
     training = _make_training(plain, parts, batches, trainer, evaluation)
     training.schedule = observers.scaled(training.schedule)

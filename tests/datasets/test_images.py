@@ -273,6 +273,15 @@ def test_a_table_names_pictures_labels_and_splits(tmp_path: Path) -> None:
         images(labels=str(tmp_path / "all" / "t.csv"), columns={"label": "age"})
 
 
+def test_pictures_that_a_table_does_not_name_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path, *(f"a/{i}.png" for i in range(14)))
+    rows = [[f"a/{i}.png", ["1", "01", "2"][i % 3]] for i in range(12)]
+    table(tmp_path / "labels.csv", ["file", "y"], *rows)
+    data = images(path=str(tmp_path), labels="labels.csv", normalise=False)
+    assert data.spec.class_names == ("1", "2")
+    says(capsys.readouterr().err, "2 pictures", "labels.csv does not name", "the first: a/12.png")
+
+
 @pytest.mark.parametrize(
     ("rows", "facts"),
     [

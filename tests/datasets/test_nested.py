@@ -12,15 +12,18 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlrun.datasets import Pad, from_datasets, from_nested, from_tensors
+from dlrun.datasets.samples.collate import stack
 from dlrun.engine.batches import Batches, in_buckets
 from dlrun.engine.evaluation import evaluate
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, DataError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
+from dlrun.losses.of_outputs.adapt import adapt
 from dlrun.metrics import accuracy
 from dlrun.metrics import mse as squared_error
 from dlrun.nests.batch import Batch
+from dlrun.runs.dry_run.masks import check_mask
 from dlrun.types import IGNORE_INDEX, Data
 
 CPU = torch.device("cpu")
@@ -159,6 +162,59 @@ def test_a_mask_of_ones_own_leaves_classes_out() -> None:
     assert float(Objective(identity, cross_entropy)(batch)) == approx(expected)
     right, count = accuracy(identity, batch)
     assert (float(right), int(count)) == (float((logits[mask].argmax(1) == y[mask]).sum()), 3)
+
+
+def test_the_masks_of_samples_are_the_batchs() -> None:
+    whole = [Batch(torch.ones(3), torch.ones(3), mask=torch.arange(3) < n) for n in (3, 1)]
+    assert stack(whole).mask.tolist() == [[True] * 3, [True, False, False]]  # type: ignore[union-attr]
+    for y in (torch.ones(3), torch.ones(3, dtype=torch.int64)):
+        rows = [Batch(torch.ones(n), y[:n], mask=torch.arange(n) > 0) for n in (3, 2)]
+        assert Pad()(rows).mask.tolist() == [[False, True, True], [False, True, False]]  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="some have none"):
+        stack([whole[0], Batch(torch.ones(3), torch.ones(3))])
+
+
+def a_mean(model: nn.Module, batch: Batch) -> Tensor:
+    return F.mse_loss(model(batch.x), batch.y)
+
+
+def a_mean_each(model: nn.Module, batch: Batch) -> Tensor:
+    return (model(batch.x) - batch.y).square().mean(1)
+
+
+def a_masked_mean(model: nn.Module, batch: Batch) -> Tensor:
+    found: Tensor = (model(batch.x) - batch.y)[batch.mask].square().mean()
+    return found
+
+
+def sums(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    return (model(batch.x) - batch.y).square().sum(), batch.y.numel()
+
+
+def test_a_loss_or_metric_that_counts_padding_is_refused() -> None:
+    rows = from_datasets("real", Sequences(40, real=True), task="other", collate=Pad()).train.gather(torch.arange(8))
+    targets = {"loss": "lab.loss", "metrics.sums": "lab.sums"}
+    for loss in (mse, a_masked_mean):
+        check_mask(Objective(nn.Identity(), loss), {"mse": squared_error}, rows, targets)
+        with pytest.raises(ConfigError, match=r"metrics\.sums=lab\.sums: padded targets"):
+            check_mask(Objective(nn.Identity(), loss), {"sums": sums}, rows, targets)
+    for loss in (a_mean, a_mean_each):
+        with pytest.raises(ConfigError, match=r"loss=lab\.loss: padded targets"):
+            check_mask(Objective(nn.Identity(), loss), {}, rows, targets)
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0])])
+def test_a_class_that_a_loss_ignores_is_ignored_beside_padding(weight: Tensor | None) -> None:
+    batch, model = tagged().train.gather(torch.arange(8)), Tagger()
+    vars(model)["class_axis"] = -1  # of two tokens and two classes torch would take the other
+    y = batch.y.where(batch.y > 0, IGNORE_INDEX)
+    logits = model(batch.x).movedim(-1, 1)
+    expected = F.cross_entropy(logits, y, weight=weight).item()
+    objective = Objective(model, adapt(nn.CrossEntropyLoss(weight=weight, ignore_index=0)))
+    assert objective(batch).item() == approx(expected)
+    for size in (1, 3, 8):
+        data = tagged(8).train
+        assert evaluate(objective, {}, data, batch_size=size, device=CPU)["loss"] == approx(expected, rel=1e-6)
 
 
 def test_padding_that_could_not_be_left_out_is_refused() -> None:

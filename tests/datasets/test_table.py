@@ -194,6 +194,23 @@ def test_dates_are_days_where_asked(people: Path) -> None:
     assert "day" not in ordered.inputs.columns
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_days_without_hyphens_are_said_and_read_as_days(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = pd.date_range("2022-12-25", periods=20)
+    frame = pd.DataFrame({"a": days.strftime("%Y%m%d").astype(int), "b": np.random.rand(20), "y": [0, 1] * 10})
+    path = str(tmp_path / f"t.{kind}")
+    frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+    given = {"path": path, "target": "y", "columns": ["a"], "normalise": False}
+    table(path=path, target="y")
+    says(capsys.readouterr().out, "all look like days, as 20221225", "'dataset.dates=[a]'")
+    data = table(**given, dates=["a"])  # type: ignore[arg-type]
+    expected = (days - pd.Timestamp(0)).days
+    assert {*data.train.x[:, 0].tolist()} <= {*map(float, expected)}
+    assert len(data.train) > 9
+
+
 def test_groups_stay_together(people: Path) -> None:
     data = read(people, target="score", group="patient")
     held = [{*frame.patient} for frame in rows_of(people, data).values()]

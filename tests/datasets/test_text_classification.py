@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dlrun.datasets.files.tabular.text_table import read_csv
 from dlrun.datasets.language.labelled import read_texts
 from dlrun.datasets.language.text_classification import text_classification
 from dlrun.datasets.text import text
@@ -155,6 +156,24 @@ def test_a_quote_takes_no_other_lines_and_an_empty_text_is_a_row(tmp_path: Path)
     assert read_texts(tmp_path / "new.csv", {}) == ["a", "", "b\nc", "", "d"]
     (tmp_path / "new.txt").write_text("a\u2028b\n\nc\n")
     assert read_texts(tmp_path / "new.txt", {}) == ["a\u2028b", "", "c"]
+
+
+def test_labels_have_one_writing(tmp_path: Path) -> None:
+    for labels, names in (
+        (["1", "01", " 2 "], ("1", "2")),
+        ([" a", "a ", "b"], ("a", "b")),
+        (["01", "02"], ("01", "02")),
+    ):
+        rows = [{"text": f"w{i}", "label": labels[i % len(labels)]} for i in range(40)]
+        one = text_classification(path=write_json(tmp_path / "r.jsonl", *rows))
+        other = text_classification(path=write_csv(tmp_path / "r.csv", (row.values() for row in rows)))
+        assert one.spec.class_names == other.spec.class_names == names
+
+
+def test_rows_of_empty_cells_at_the_ends_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "r.csv", [("a", "b"), ("", ""), ("c", "d"), (" ", ""), ("", "")])
+    assert read_csv(Path(path)).column("text") == ["a", "", "c"]
+    says(capsys.readouterr().out, "2 rows of empty cells")
 
 
 def test_labels_that_are_missing_or_nested_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

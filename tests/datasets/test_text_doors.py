@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from dlrun.datasets import from_text
 from dlrun.datasets.language.from_text import from_tokens
+from dlrun.datasets.language.lines import read_lines
 from dlrun.datasets.language.split_files import splits_by_name
 from dlrun.datasets.text import text
 from dlrun.errors import ConfigError, DataError, UserError
@@ -40,6 +42,15 @@ def test_another_encoding_is_named_with_what_to_type(tmp_path: Path, encoding: s
     with pytest.raises(DataError) as refused:
         text(path=str(tmp_path / "book.txt"))
     says(str(refused.value), f"iconv -f {encoding.replace('-le', 'le').replace('-be', 'be')} -t utf-8", "book.txt")
+
+
+def test_a_compressed_text_is_named_with_what_to_type(tmp_path: Path) -> None:
+    packed = tmp_path / "book.txt.gz"
+    packed.write_bytes(gzip.compress(BOOK.encode()))
+    for read in (lambda: text(path=str(packed)), lambda: read_lines(packed)):
+        with pytest.raises(DataError) as refused:
+            read()
+        says(str(refused.value), "is compressed", f"gunzip -k {packed}")
 
 
 def test_a_byte_order_mark_is_no_character(tmp_path: Path) -> None:

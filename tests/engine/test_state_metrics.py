@@ -209,6 +209,27 @@ def test_padded_values_are_in_no_metric() -> None:
         assert found["mae"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_scikit_learn_gets_the_outputs_of_tokens_of_several_lengths() -> None:
+    class Tags(TensorSplit):
+        """Rows as long as the longest of the batch, of 3 to 5 tokens."""
+
+        def gather(self, index: Tensor) -> Batch:
+            lengths = 3 + index % 3
+            long = int(lengths.max())
+            y = self.y[index].where(torch.arange(5) < lengths[:, None], IGNORE_INDEX)
+            return Batch(self.x[index, :long], y[:, :long])
+
+    g = torch.Generator().manual_seed(0)
+    split = Tags(torch.randn(9, 5, C, generator=g), torch.randint(C, (9, 5), generator=g))
+    counted = split.gather(torch.arange(9)).y != IGNORE_INDEX
+    function = partial(sk.top_k_accuracy_score, k=2, labels=range(C))
+    metric: Any = SplitFunction(function, MetricInputs("outputs"), targets_first=True)
+    expected = function(split.y[counted].numpy(), split.x[counted].numpy())
+    for size in (1, 4, 9):
+        found = evaluate(Objective(nn.Identity(), cross_entropy), {"top": metric}, split, batch_size=size, device=CPU)
+        assert found["top"] == pytest.approx(expected, rel=1e-9)
+
+
 class Found:
     """The share of boxes whose label is among those found; a metric of detection by its module."""
 

@@ -164,6 +164,7 @@ def test_what_torch_would_broadcast_is_refused(loss: nn.Module, outputs: Tensor,
         (nn.CrossEntropyLoss(), torch.ones(3, 2), torch.ones(3, 2)),
         (nn.BCEWithLogitsLoss(), torch.ones(3, 2), torch.full((3, 2), 2.0)),
         (nn.SoftMarginLoss(), torch.ones(3, 2), torch.zeros(3, 2)),
+        (nn.MultiMarginLoss(), torch.ones(3, 2), torch.tensor([0, 1, -100])),
     ],
 )
 def test_values_of_which_a_loss_means_nothing_are_refused(loss: nn.Module, outputs: Tensor, y: Tensor) -> None:

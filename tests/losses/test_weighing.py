@@ -16,6 +16,7 @@ from dlrun.engine.evaluation import evaluate
 from dlrun.engine.meters import LossMeter
 from dlrun.engine.objective import Objective
 from dlrun.engine.state import State
+from dlrun.errors import NonFinite
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.entries import OfEntries
 from dlrun.losses.of_outputs.of_outputs import OfOutputs
@@ -102,6 +103,15 @@ def test_a_batch_without_any_weight_changes_nothing() -> None:
     meter = LossMeter(State())
     meter.add(Update(loss, None, weight), batch)
     assert meter.mean() == {}
+
+
+def test_a_batch_of_which_no_target_counts_is_said_to_be_one() -> None:
+    batch = Batch(torch.randn(2, T, 4), torch.full((2, T), IGNORE_INDEX))
+    loss, weight = Objective(nn.Identity(), cross_entropy).weighed(batch)
+    meter = LossMeter(State(step=1))
+    meter.add(Update(loss, None, weight), batch)
+    with pytest.raises(NonFinite, match="no target of its batch counts"):
+        meter.mean()
 
 
 def test_a_sum_of_entries_is_of_the_entries() -> None:

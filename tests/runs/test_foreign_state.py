@@ -12,8 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from dlrun.engine.own.rules import OptimizerState
 from dlrun.engine.own.state import OwnState
 from dlrun.errors import UserError
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.layered import LayeredRule, ParameterGroup
+from dlrun.optimizers.torch_optimizer import TorchRule
 from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
 from tests.facts import refuses, says
@@ -166,7 +170,7 @@ def test_a_part_that_loads_its_state_gets_no_foreign_text(key: str) -> None:
     with pytest.raises(UserError, match=r"state\.loss"):
         own.load_state_dict({"parts": {"loss": {"state": state}}})
     with pytest.raises(UserError, match=r"state\.optimizer"):
-        own.check_optimizer(Updates(), state)
+        OptimizerState(Updates()).check(state)
     assert own.parts["loss"].file == "log.txt"
 
 
@@ -188,11 +192,48 @@ class Inner(Updates):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_names_in_states_of_torchs_optimizers_are_taken(name: str) -> None:
     cls = getattr(torch.optim, name)
-    trained, own = Inner(cls), OwnState({})
+    trained = Inner(cls)
     trained.take_step()
-    own.check_optimizer(Inner(cls), trained.state_dict())
+    OptimizerState(Inner(cls)).check(trained.state_dict())
     # as keys alone, and no others
     word = "_".join(["exp", "avg"])
     for state in ({"state": {0: {"step": word}}}, {"state": {0: {f"/{word}": 1}}}):
         with pytest.raises(UserError, match=r"state\.optimizer"):
-            own.check_optimizer(Inner(cls), state)
+            OptimizerState(Inner(cls)).check(state)
+
+
+class Told(torch.optim.SGD):
+    """An optimizer of torch's kind with a text in its state that no source has."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"said": "".join(["made at ", "run time"])}
+
+
+class Rule(Updates):
+    lr = 0.1
+
+    def init(self, params: list[torch.Tensor], decay: list[bool]) -> None: ...
+
+    def update(self, params: list[torch.Tensor], grads: list[torch.Tensor], lr: float) -> None: ...
+
+
+def optimizers_of_ones_own() -> list[Any]:
+    torch_rule = TorchRule(Told, {"lr": 0.1})
+    torch_rule.init([nn.Parameter(torch.ones(2))], [True])
+    return [Rule(), Descent(Rule()), Descent(LayeredRule([Rule()], [ParameterGroup([0])])), Descent(torch_rule)]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_state_that_an_optimizer_would_not_load_is_said_when_it_is_saved(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    optimizer = optimizers_of_ones_own()[number]
+    asked, foreign = OptimizerState(optimizer), {"file": "/".join(["", "etc", "shadow"])}
+    asked.look(optimizer.state_dict())
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        asked.look(foreign)
+    assert capsys.readouterr().err.count("trusted=[state.optimizer]") == 1
+    with pytest.raises(UserError, match=r"state\.optimizer"):
+        asked.check(foreign)
+    OptimizerState(optimizer, ["state.optimizer"]).check(foreign)

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlrun.datasets.columns.column import Column, Kind, is_number, of_rows, option, read
-from dlrun.datasets.columns.doubts import leading_zero, names_the_rows, number_written_otherwise, taken_for_one
+from dlrun.datasets.columns.doubts import (
+    compact_date,
+    leading_zero,
+    names_the_rows,
+    number_written_otherwise,
+    taken_for_one,
+)
 from dlrun.datasets.columns.encode import Missing
 from dlrun.errors import ConfigError, DataError, did_you_mean
 from dlrun.terminal import output
@@ -85,6 +91,11 @@ def choose(cells: Mapping[str, Any], choice: Choice, declared: Mapping[str, Sequ
     if choice.missing == "refuse" and (gaps := [column for column in found if column.missing]):
         raise DataError(_gaps(gaps))
     for column in found:
+        if column.name not in (choice.columns or ()) and (day := compact_date(column)):
+            output.say(
+                f"`{column.name}` is taken for numbers, and all look like days, as {day}. For days since 1970 type "
+                f"{option('dates', [column.name])}."
+            )
         if column.name not in (choice.columns or ()) and (code := leading_zero(column, cells[column.name])):
             output.say(
                 f"`{column.name}` is taken for numbers, {code} for {float(code):g}. For codes type "

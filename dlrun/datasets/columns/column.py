@@ -31,6 +31,7 @@ MOST_CATEGORIES = 100
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+_COMPACT = r"^[0-9]{8}$"  # 20260115
 # read by nobody: 03/04/2026 is another day in another country
 _OTHER_DATE = r"^[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}( [0-9:.]+)?$"
 _LARGEST = torch.finfo(torch.float32).max
@@ -147,11 +148,19 @@ def _canonical(cells: Any) -> Any:
     if pa.types.is_temporal(cells.type):
         return cells.cast(pa.string())
     coded = cells.dictionary_encode()
-    texts = [str(value) for value in coded.dictionary.to_pylist()]
-    # codes of one length are names, as 02134: they are kept
-    if len({*map(len, texts)}) > 1 or not all(text.isdigit() for text in texts):
-        texts = [_one_writing(text) for text in texts]
+    texts = one_writing([str(value) for value in coded.dictionary.to_pylist()])
     return pa.array(texts, pa.string()).take(coded.indices)
+
+
+def one_writing(texts: list[str]) -> list[str]:
+    """Numbers written alike; codes of one length are names, as 02134, and kept.
+
+    >>> one_writing(["01", "2", "1.0"]), one_writing(["02134", "90210"])
+    (['1', '2', '1'], ['02134', '90210'])
+    """
+    if len({*map(len, texts)}) > 1 or not all(text.isdigit() for text in texts):
+        return [_one_writing(text) for text in texts]
+    return texts
 
 
 def _one_writing(text: str) -> str:
@@ -207,9 +216,12 @@ def _days(name: str, cells: Any) -> Tensor:
     if pa.types.is_date(cells.type) or pa.types.is_timestamp(cells.type):
         microseconds = cells.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
         return _tensor(microseconds.cast(pa.float64(), safe=False)) / (1e6 * _DAY)
-    if not pa.types.is_string(cells.type) or not (_all_match(cells, _ISO) or cells.null_count == len(cells)):
+    if pa.types.is_integer(cells.type):
+        cells = cells.cast(pa.string())
+    compact = pa.types.is_string(cells.type) and _all_match(cells, _COMPACT)
+    if not pa.types.is_string(cells.type) or not (compact or _all_match(cells, _ISO) or cells.null_count == len(cells)):
         raise DataError(
-            f"The column `{name}` has values that are no dates of the form 2026-11-29 or 2026-11-29 18:35; "
+            f"The column `{name}` has values that are no dates of the form 2026-11-29, 20261129 or 2026-11-29 18:35; "
             "write them so, for a day and a month can be taken for each other."
         )
     coded = cells.dictionary_encode()
@@ -219,7 +231,7 @@ def _days(name: str, cells: Any) -> Tensor:
 
 def _day(name: str, text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:]}" if text.isdigit() else text)
     except ValueError as error:
         raise DataError(f"The column `{name}` has `{text}`: {error}.") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() / _DAY

@@ -16,6 +16,9 @@ _MARK = r"[$€£¥%]?"
 _OTHERWISE = re.compile(rf"{_MARK}\s?{_NUMBER}\s?{_MARK}")
 _ID = re.compile(r"(.*[_\W])?(?i:id|uuid|key|index)|.*[a-z](Id|ID)")
 
+FIRST, LAST = 19000101, 21001231
+"""Numbers between these may be days, written without hyphens."""
+
 ALL_WHOLE = 2.0**53
 """Up to here float64 has all whole numbers."""
 
@@ -55,6 +58,17 @@ def taken_for_one(column: Column, cells: Any) -> str | None:
     texts = read(column.name, cells, kind="category").texts
     large = [text for text in texts if abs(float(text)) >= ALL_WHOLE]
     return large[0] if len({*map(float, large)}) < len(large) else None
+
+
+def compact_date(column: Column) -> str | None:
+    """A value such as 20230115, of a column of numbers that are all days so written."""
+    present = column.present
+    if column.kind != "number" or not len(present) or float(present.min()) < FIRST or float(present.max()) > LAST:
+        return None
+    months, days = present // 100 % 100, present % 100
+    whole = bool((present == present.round()).all())
+    fits = whole and bool(((months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)).all())
+    return f"{present[0]:.0f}" if fits else None
 
 
 def leading_zero(column: Column, cells: Any) -> str | None:

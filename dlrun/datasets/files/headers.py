@@ -84,5 +84,7 @@ def match(path: Path, found: tuple[str, ...], names: Sequence[str], width: int) 
             f"{', '.join(names)}; the header is {listed}."
         )
     if extra := [name or "a column without a name" for name in found if name not in names]:
-        output.warn(f"{path}: left out are {', '.join(extra[:8])}{' …' if len(extra) > 8 else ''}.")
+        output.warn(
+            f"{path}: {counted(len(extra), 'column')} left out: {', '.join(extra[:8])}{' …' if len(extra) > 8 else ''}."
+        )
     return Columns(len(found), found, tuple(found.index(name) for name in names))

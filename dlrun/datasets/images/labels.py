@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dlrun.datasets.files.framing import ENDINGS
 from dlrun.datasets.files.tabular.roles import choose_columns
-from dlrun.datasets.files.tabular.text_table import TextTable, class_names, read_csv
-from dlrun.datasets.images.catalogue import Catalogue, assemble
+from dlrun.datasets.files.tabular.text_table import TextTable, class_column, class_names, read_csv
+from dlrun.datasets.images.catalogue import Catalogue, assemble, pictures_in
 from dlrun.datasets.splitting.names import SPELLINGS
 from dlrun.errors import DataError
 from dlrun.terminal import output
@@ -36,7 +36,7 @@ def from_table(path: Path, root: Path, columns: Mapping[str, str] | None) -> Cat
     given = dict(columns or {})
     name = {} if "name" in given else {"name": _name_column(table, root)}
     chosen = choose_columns(table, ROLES, given | name)
-    names, labels = table.column(chosen["name"]), table.column(chosen["label"])
+    names, labels = table.column(chosen["name"]), class_column(table, chosen["label"])
     splits = _splits(table, chosen.get("split"))
     found = _find(table, root, names)
     first: dict[Path, int] = {}
@@ -49,6 +49,11 @@ def from_table(path: Path, root: Path, columns: Mapping[str, str] | None) -> Cat
             )
     if twice := len(found) - len(first):
         output.warn(f"{path} names {counted(twice, 'picture')} again, with the same label: each is taken once.")
+    if unlisted := sorted({*pictures_in(root)} - {*first}):
+        output.warn(
+            f"{counted(len(unlisted), 'picture', ',')} in {root} left out, which {path} does not name, the first: "
+            f"{unlisted[0].relative_to(root)}."
+        )
     classes = class_names(table, chosen["label"], labels)
     kept = sorted(first.values(), key=lambda place: ("train", "validation", "test").index(splits[place]))
     unknown = sorted({labels[p] for p in kept} - {labels[p] for p in kept if splits[p] == "train"})

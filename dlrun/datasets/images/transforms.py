@@ -84,7 +84,7 @@ class Varied(Dataset[Batch]):
 
     def __getitem__(self, i: int) -> Batch:
         sample = self._dataset[i]
-        return Batch(self._transforms.vary(sample.x), sample.y, sample.weight)
+        return sample._replace(x=self._transforms.vary(sample.x))
 
 
 def make_augmentation(given: Any, shape: tuple[int, ...], prepare: Standardise) -> Augmentation | None:

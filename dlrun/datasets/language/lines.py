@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dlrun.datasets.files.encodings import wide_encoding
+from dlrun.datasets.files.encodings import refuse_packed, wide_encoding
 from dlrun.errors import DataError
 
 
@@ -16,6 +16,7 @@ def read_lines(path: Path) -> list[str]:
     """
     try:
         raw = path.read_bytes()
+        refuse_packed(path, raw[:256])
         if encoding := wide_encoding(raw[:256]):
             raise DataError(
                 f"{path} is {encoding}; expected UTF-8. Type iconv -f {encoding.lower()} -t utf-8 {path} > new.txt"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlrun.datasets.files.missing import no_such
 from dlrun.datasets.files.tabular.roles import choose_columns
-from dlrun.datasets.files.tabular.text_table import TextTable, class_names
+from dlrun.datasets.files.tabular.text_table import TextTable, class_column, class_names
 from dlrun.datasets.language.corpus import Passage, StringText
 from dlrun.datasets.language.labelled import ROLES, encode_texts, read_table, text_keys
 from dlrun.datasets.language.labelled import simplify as simplified
@@ -134,7 +134,7 @@ def _join(
     names: tuple[str, ...] = ()
     for split, table in given.items():
         chosen = choose_columns(table, ROLES, columns)
-        own = table.column(chosen["label"])
+        own = class_column(table, chosen["label"])
         found = class_names(table, chosen["label"], own)
         texts += table.column(chosen["text"])
         labels += own
@@ -154,9 +154,10 @@ def _join(
 
 
 def _split(table: TextTable, cell: str) -> str:
-    if cell.lower() not in SPELLINGS:
+    known = cell.strip().lower()
+    if known not in SPELLINGS:
         raise DataError(f"{table.path}: a split is {cell!r}; expected train, val or test.")
-    return SPELLINGS[cell.lower()]
+    return SPELLINGS[known]
 
 
 def _tokenizer(given: str | Tokenizer, texts: Sequence[str], vocabulary_size: int | None) -> Tokenizer:

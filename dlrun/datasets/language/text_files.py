@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dlrun.datasets.files.encodings import wide_encoding
+from dlrun.datasets.files.encodings import unpacking, wide_encoding
 from dlrun.datasets.language.json_lines import is_json_lines, texts
 from dlrun.errors import DataError
 from dlrun.storage.files import cache
@@ -29,12 +29,12 @@ _LONG = 1 << 26  # bytes from which on progress is shown
 class NotText(Exception):
     """A file is no text in UTF-8.
 
-    The message names the first wrong byte, or the encoding that it is in.
+    The message names the first wrong byte, or the encoding that it is in; `command` makes text of it.
     """
 
-    def __init__(self, message: str, encoding: str = "latin1") -> None:
+    def __init__(self, message: str, command: str = "iconv -f latin1 -t utf-8 {} > new.txt") -> None:
         super().__init__(message)
-        self.encoding = encoding
+        self.command = command
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,10 @@ def pieces(path: Path, *, ended: bool = False, field: str | None = None) -> Iter
     with path.open("rb") as file:
         while more:
             more = bool(chunk := file.read(_CHUNK))
+            if offset == 0 and (unpack := unpacking(chunk[:256])):
+                raise NotText("it is compressed", command=f"{unpack} {{}}")
             if offset == 0 and (wide := wide_encoding(chunk[:256])):
-                raise NotText(f"it is {wide}", encoding=wide.lower())
+                raise NotText(f"it is {wide}", command=f"iconv -f {wide.lower()} -t utf-8 {{}} > new.txt")
             # zero is valid UTF-8, but no text has it
             if (zero := chunk.find(0)) >= 0:
                 raise NotText(f"byte {offset + zero:,} is zero, as in binary files")
@@ -135,8 +137,8 @@ def _read_or_refuse(path: Path, *, ended: bool, field: str | None = None) -> Ite
         yield from pieces(path, ended=ended, field=field)
     except NotText as error:
         raise DataError(
-            f"The file {path} is not text in UTF-8: {error}. Convert it, for example with `iconv -f {error.encoding} "
-            f"-t utf-8 {path} > new.txt`, or leave it out."
+            f"The file {path} is not text in UTF-8: {error}. Convert it, for example with "
+            f"`{error.command.format(path)}`, or leave it out."
         ) from None
     except OSError as error:
         raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None

@@ -28,7 +28,8 @@ def stack(samples: Sequence[Batch]) -> Batch:
     Raises `DataError` for others.
     """
     x, y = (join_nests(_stack, [sample[side] for sample in samples]) for side in (0, 1))
-    return Batch(x, y, _weights(samples))
+    masks = _masks(samples)
+    return Batch(x, y, _weights(samples), _stack("mask", masks) if masks else None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Pad:
         if self.mask:
             valid = _valid(_lengths(self._first(xs[0]), xs))
             x = {**(x if isinstance(x, dict) else {"x": x}), self.mask: valid}
-        return Batch(x, y, _weights(samples), self._mask(ys))
+        return Batch(x, y, _weights(samples), self._join(_masks(samples), self._mask(ys)))
 
     def open(self, shapes: Any) -> Any:
         """The shapes of samples, with None for the length of a sequence."""
@@ -91,6 +92,14 @@ class Pad:
         raise ConfigError(
             f"Of the inputs {', '.join(name for name, _ in _entries(x)) or 'x'} none is a sequence to pad."
         )
+
+    def _join(self, masks: list[Tensor], padding: Tensor | None) -> Tensor | None:
+        """The masks that samples came with, without what is padding."""
+        if not masks:
+            return padding
+        # 0 is false: what the samples' masks do not reach counts in no mean
+        joined = _pad("mask", masks, 0) if self.targets else _stack("mask", masks)
+        return joined if padding is None else joined & padding.view(*padding.shape, *[1] * (joined.ndim - 2))
 
     def _mask(self, ys: Sequence[Nest]) -> Tensor | None:
         padded = [name for name, y in _entries(ys[0]) if y.is_floating_point() and self.padded(name, y.shape)]
@@ -171,6 +180,13 @@ def _weights(samples: Sequence[Batch]) -> Tensor | None:
     if weights and len(weights) < len(samples):
         raise DataError("Some samples have a weight and some have none. Give all of them one, such as 1.0.")
     return torch.stack([w.reshape(()) for w in weights]) if weights else None
+
+
+def _masks(samples: Sequence[Batch]) -> list[Tensor]:
+    masks = [sample.mask for sample in samples if sample.mask is not None]
+    if masks and len(masks) < len(samples):
+        raise DataError("Some samples have a mask and some have none. Give all of them one, such as torch.ones(T) > 0.")
+    return [mask.bool() for mask in masks]
 
 
 def _entries(nest: Nest) -> list[tuple[str, Tensor]]:

@@ -31,7 +31,8 @@ class MetricInputs:
     Of a text each token is a sample, of a picture each pixel, and those that do not count are left out; "outputs" of
     a text are one row of tokens. Single components are flattened to [N]. `output` and `target` name entries; a metric
     of several tensors gets them as they are, one of `detection` a list of samples. A `function` of the user's maps
-    outputs and targets to what the metric takes. `axis` is that of the classes (`losses.class_axis`).
+    outputs and targets to what the metric takes. `axis` is that of the classes (`losses.class_axis`). Without `row`
+    outputs of a text are [N, C], as scikit-learn has them.
 
     >>> logits, y = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
     >>> MetricInputs("classes")(Outputs(logits, y))[0]
@@ -45,6 +46,7 @@ class MetricInputs:
     function: Callable[[Any, Any], tuple[Any, Any]] | None = None
     detection: bool = False
     axis: int | None = None
+    row: bool = True
 
     def of_entries(self, names: Mapping[str, object]) -> MetricInputs:
         """The same of the entries `output` and `target`."""
@@ -72,7 +74,8 @@ class MetricInputs:
         if not y.is_floating_point() and y.ndim > 1 and outputs.shape[:-1] == y.shape:
             counted = y.flatten() != IGNORE_INDEX
             outputs, y = outputs.flatten(0, -2)[counted], y.flatten()[counted]
-            if self.of == "outputs":  # metrics of sequences, such as torchmetrics' Perplexity, want their axis
+            # metrics of sequences, such as torchmetrics' Perplexity, want their axis
+            if self.of == "outputs" and self.row:
                 return outputs.unsqueeze(0), y.unsqueeze(0)
         if y.is_floating_point() and self.of != "outputs":
             y = y.long()  # labels of 0 and 1

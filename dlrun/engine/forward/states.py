@@ -140,7 +140,8 @@ class SplitFunction:
     of_split = True
 
     def __init__(self, function: Callable[..., Any], predictions: MetricInputs, *, targets_first: bool) -> None:
-        self.function, self.predictions, self.targets_first = function, predictions, targets_first
+        self.function, self.targets_first = function, targets_first
+        self.predictions = replace(predictions, row=False) if targets_first else predictions
         self.higher_is_better: bool | None = None
 
     def __call__(self, outputs: Nest, y: Nest) -> Any:
@@ -150,9 +151,10 @@ class SplitFunction:
     def predict(self, batches: Sequence[Outputs]) -> Outputs | None:
         """The predictions and targets of all batches, whatever their lengths.
 
-        None where it takes the outputs themselves, or what a function of the user's makes of all of them.
+        None where it takes the outputs of sequences as they are, or what a function of the user's makes of all of them.
         """
-        if self.predictions.of == "outputs" or self.predictions.function:
+        given = self.predictions
+        if (given.of == "outputs" and given.row) or given.function:
             return None
         made, targets = zip(*map(self.predictions, batches), strict=True)
         if not all(isinstance(each, Tensor) for each in (*made, *targets)):

@@ -23,9 +23,10 @@ from typing import Any
 from torch import nn
 
 from dlrun.engine.own.admission import Admission, refuse
-from dlrun.engine.own.attributes import MISSING, Attribute, attributes, is_own, keeps_state, owners
+from dlrun.engine.own.attributes import MISSING, Attribute, attributes, keeps_state, owners
 from dlrun.engine.own.encoding import Unsaveable, copy_plain, decode, encode, is_iterator, mark
 from dlrun.engine.own.modules import module_of
+from dlrun.engine.own.rules import OptimizerState
 from dlrun.engine.own.source import read_source
 from dlrun.errors import ConfigError
 from dlrun.randomness import changed_libraries, library_states, seed_library
@@ -62,6 +63,7 @@ class OwnState:
         # attributes that the first pass makes are taken away again: they are set by these
         self._made: dict[str, Attribute] = {}
         self._settled: Snapshot | None = None
+        self.optimizer: OptimizerState | None = None
 
     def now(self) -> Snapshot:
         """The attributes as they are, to compare and to put back.
@@ -161,7 +163,7 @@ class OwnState:
             if name not in self._asked:
                 self._asked.add(name)
                 output.warn(
-                    f"A resume will ask for `trusted=[state.{name}]`: its state has text that is not in your code."
+                    f"A resume will ask for `'trusted=[state.{name}]'`: its state has text that is not in your code."
                 )
         content = {"parts": parts, "attributes": kept, "drawn": list(self.drawn)}
         return content if any(content.values()) else {}
@@ -187,13 +189,9 @@ class OwnState:
             self.saved += [] if name in self.saved else [name]
         self.drawn += [name for name in content.get("drawn", []) if name not in self.drawn]
 
-    def check_optimizer(self, optimizer: Any, content: Mapping[str, Any]) -> None:
-        """Raise `UserError` for a state that a user's own optimizer may not load."""
-        rule = getattr(optimizer, "rule", optimizer)
-        if is_own(type(rule)):
-            admission = Admission(lambda: read_source([rule]), self._trusted)
-            admission.begin([], {}, {"optimizer": optimizer.state_dict()})
-            refuse(admission.not_to_load({"optimizer": content}))
+    def know_optimizer(self, optimizer: Any) -> None:
+        """Take the state of the optimizer as its first one; `optimizer` tells which others it may have."""
+        self.optimizer = OptimizerState(optimizer, self._trusted)
 
     def _of_parts(self) -> dict[str, Any]:
         kept = {name: _stateful(name, part) for name, part in self.parts.items()}

@@ -11,6 +11,7 @@ from dlrun.errors import ConfigError
 from dlrun.losses.class_axis import on_axis_1
 from dlrun.losses.of_outputs.forms import Form
 from dlrun.losses.outputs import describe, kind_of
+from dlrun.types import IGNORE_INDEX
 
 LABELS = ("bce", "binary", "multilabel")
 NEAR = 1e-2
@@ -87,6 +88,11 @@ def check_values(form: Form, outputs: Any, y: Tensor, loss: str) -> None:
                 f"{sums.flatten()[0]:.6g}. For labels of 0 and 1, several a sample, type "
                 "loss._target_=torch.nn.BCEWithLogitsLoss; for real values loss=mse."
             )
+    if form.targets == "classes" and not form.weighted and bool((y == IGNORE_INDEX).any()):
+        raise ConfigError(
+            f"{loss} has no value for targets that do not count, and some are {IGNORE_INDEX} (padding). Type "
+            "loss=cross_entropy, or give a loss of your own, of one value for each target."
+        )
     if form.outputs == "log-probabilities" and form.targets == "classes":
         logs = outputs.float().logsumexp(1)
         if not torch.allclose(logs, torch.zeros_like(logs), atol=NEAR):

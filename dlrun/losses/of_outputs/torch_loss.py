@@ -80,7 +80,12 @@ class TorchLoss:
         """Outputs and targets as the function takes them, classes on `axis`; raises `ConfigError` for others."""
         if self.form.targets == "classes":
             axis = -1 if self.last else axis
-            return fit_classes(outputs, y, self.title, shares=self.form.outputs == "logits", axis=axis)
+            outputs, y = fit_classes(outputs, y, self.title, shares=self.form.outputs == "logits", axis=axis)
+            ignored = self.arguments.get("ignore_index", IGNORE_INDEX)
+            if ignored != IGNORE_INDEX and not y.is_floating_point():
+                # padding is ignored beside the class that the user names, and torch knows one number alone
+                y = y.masked_fill(y == IGNORE_INDEX, ignored)
+            return outputs, y
         return fit(outputs, y, self.title, pair=self.form.outputs == "mean and variance")
 
     def _mean(self, outputs: Any, y: Tensor) -> Values:

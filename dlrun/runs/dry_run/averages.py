@@ -21,6 +21,7 @@ from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.metrics import is_of_batch
 from dlrun.randomness import key, seed_libraries
+from dlrun.runs.dry_run.masks import check_mask
 from dlrun.types import Batch, Metric
 
 SAMPLES = 8
@@ -36,8 +37,9 @@ def check_averages(
 ) -> None:
     """Raise `ConfigError` for a loss or metric whose average depends on the batch size.
 
-    A part with a true attribute `of_batch` is one whose values are of batches.
+    A part with a true attribute `of_batch` is one whose values are of batches. Nor may padding have a part in one.
     """
+    check_mask(objective, metrics, batch, targets)
     if is_of_batch(objective.model) or batch.size < 2:
         return
     metrics = of_batches(metrics)  # those of a split are computed once

@@ -22,6 +22,7 @@ from dlrun.losses.entries import OfEntries, entry, of_entries
 from dlrun.losses.of_outputs.adapt import adapt
 from dlrun.losses.of_outputs.fitting import check_values
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
+from dlrun.losses.outputs import logits_and_classes
 from dlrun.losses.own import OwnLoss
 from dlrun.losses.weighted_sum import WeightedSum
 from dlrun.terminal.format import counted
@@ -56,7 +57,7 @@ def _make(given: Mapping[str, Any], plain: Mapping[str, Any], data: Data, device
         )
     if isinstance(loss, TorchLoss):
         if loss.form.weighted:
-            _check_weights("weight", loss.arguments.get("weight"), data)
+            _check_weights("weight", loss.arguments.get("weight"), data, names.get("target"))
         loss.to(device)
     elif isinstance(loss, functools.partial) and loss.func is cross_entropy:
         loss = _with_class_weights(loss, data, device, names.get("target"))
@@ -95,22 +96,48 @@ def check_loss(objective: Objective, data: Data, device: torch.device) -> None:
     Such as log-probabilities that are none, and fewer logits than classes: torch computes a number all the same.
     """
     index = torch.linspace(0, len(data.train) - 1, min(SAMPLES, len(data.train))).round().long()
-    losses = [*_torch_losses(objective.loss)]
+    losses = [names for names in _terms(objective.loss) if isinstance(names.part, TorchLoss) or _class_weights(names)]
     batch = data.train.gather(index.to(device)).to(device) if losses else None
-    for loss, names in losses:
+    for names in losses:
         assert batch is not None
-        _check_torch_loss(loss, names, objective, batch, data.spec)
+        if isinstance(names.part, TorchLoss):
+            _check_torch_loss(names.part, names, objective, batch, data.spec)
+        else:
+            _check_class_weights(names, objective, batch)
 
 
-def _torch_losses(loss: Loss) -> Iterator[tuple[TorchLoss, OfEntries]]:
-    """The losses of PyTorch that a loss is or adds up, with the entries that they are of."""
+def _terms(loss: Loss) -> Iterator[OfEntries]:
+    """The losses that a loss is or adds up, with the entries that they are of."""
     if isinstance(loss, WeightedSum):
         for term in loss.terms.values():
-            yield from _torch_losses(term)
+            yield from _terms(term)
         return
-    names = loss if isinstance(loss, OfEntries) else OfEntries(loss)
-    if isinstance(names.part, TorchLoss):
-        yield names.part, names
+    yield loss if isinstance(loss, OfEntries) else OfEntries(loss)
+
+
+def _class_weights(names: OfEntries) -> bool:
+    part: Any = names.part
+    given = isinstance(part, functools.partial) and part.func is cross_entropy
+    return given and part.keywords.get("class_weights") is not None
+
+
+def _check_class_weights(names: OfEntries, objective: Objective, batch: Batch) -> None:
+    part, model, seen = names.opened(objective.model, batch)
+    with evaluating(objective), objective.precision():
+        try:
+            logits, _ = logits_and_classes(model, seen)
+        except Exception:  # the dry run says what is wrong with the model
+            return
+    _check_length("class_weights", part.keywords["class_weights"], logits.shape[-1], names)
+
+
+def _check_length(key: str, weights: Tensor | None, classes: int, names: OfEntries) -> None:
+    if weights is not None and len(weights) != classes:
+        of = f" for the target `{names.target}`" if names.target else ""
+        raise ConfigError(
+            f"loss.{key} has {counted(len(weights), 'number')}; the model returns {counted(classes, 'value')}{of}. "
+            f"Give {classes} numbers, one a class."
+        )
 
 
 def _check_torch_loss(loss: TorchLoss, names: OfEntries, objective: Objective, batch: Batch, spec: Spec) -> None:
@@ -126,6 +153,8 @@ def _check_torch_loss(loss: TorchLoss, names: OfEntries, objective: Objective, b
     if loss.form.targets != "classes" or loss.title.lower().startswith("multilabel"):
         return
     given = outputs.shape[1]
+    if loss.form.weighted:
+        _check_length("weight", loss.arguments.get("weight"), given, names)
     # a language model may have more logits than tokens: vocabularies are rounded up for speed. Of entries nobody knows
     # how many classes each has
     known = None if names.target is not None else spec.classes
@@ -141,16 +170,17 @@ def _with_class_weights(loss: functools.partial[Any], data: Data, device: torch.
     if given is None:
         return loss
     weights = balanced(data, target) if given == "balanced" else torch.tensor(given, dtype=torch.float32)
-    _check_weights("class_weights", weights, data)
+    _check_weights("class_weights", weights, data, target)
     if loss.keywords.get("label_smoothing") and bool((weights == 0).any()):
         raise ConfigError("loss.class_weights has a 0 and loss.label_smoothing is given: their mean is undefined.")
     return cast("Loss", functools.partial(loss.func, **{**loss.keywords, "class_weights": weights.to(device)}))
 
 
-def _check_weights(key: str, weights: Tensor | None, data: Data) -> None:
+def _check_weights(key: str, weights: Tensor | None, data: Data, target: str | None) -> None:
     if weights is None:
         return
-    classes = data.spec.classes or data.spec.vocabulary
+    # how many classes an entry has, the model's outputs show
+    classes = None if target is not None else data.spec.classes or data.spec.vocabulary
     if classes is not None and list(weights.shape) != [classes]:
         raise ConfigError(
             f"loss.{key} has the shape {list(weights.shape)}; the data set {data.name} has {classes} classes. "

@@ -244,7 +244,12 @@ ROWS = [[0.5, 2.0], [0.25, 4.0]]
     [
         (TABLE, "a.csv", "age,size\n0.5,2\n0.25,4\n", ""),
         (TABLE, "a.csv", "size,age\n2,0.5\n4,0.25\n", ""),
-        (TABLE, "a.csv", ',size,class,age\n0,2,"a,b",0.5\n1,4,,0.25\n', "left out are a column without a name, class"),
+        (
+            TABLE,
+            "a.csv",
+            ',size,class,age\n0,2,"a,b",0.5\n1,4,,0.25\n',
+            "2 columns left out: a column",
+        ),
         (TABLE, "a.csv", "0.5,2\n0.25,4\n", "taken as age, size"),
         (TABLE, "a.csv", "\ufeffsize,age\r\n2,0.5\r\n4,0.25\r\n", ""),
         (PLAIN, "a.csv", "\ufeff0.5,2\n0.25,4\n", ""),

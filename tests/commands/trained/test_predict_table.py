@@ -49,7 +49,7 @@ def test_answers_to_raw_rows_are_those_to_the_prepared_ones(rows: pd.DataFrame, 
     rows[["colour", "sort", "size"]].to_csv(here / "new.csv", index=False)
     rows.to_parquet(here / "new.parquet")
     answers = call("predict", run.id, "new.csv")
-    says(answers.err, "left out are sort")
+    says(answers.err, "1 column left out: sort")
     assert answers.code == 0 and answers.out == call("predict", run.id, "new.parquet").out
     found = pd.read_csv(pd.io.common.StringIO(answers.out))
     raw = torch.stack(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from dlrun.datasets.digits import digits
 from dlrun.engine.evaluation import evaluate
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, UserError
+from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.entries import OfEntries
 from dlrun.losses.of_outputs.adapt import adapt
 from dlrun.losses.weighted_sum import WeightedSum
@@ -175,6 +177,24 @@ def test_losses_of_entries_and_terms_of_a_sum_are_looked_at_too() -> None:
         with pytest.raises(ConfigError, match="they are logits"):
             check_loss(Objective(model, loss), data, torch.device("cpu"))
     check_loss(Objective(model, OfEntries(adapt(nn.CrossEntropyLoss()), output="logits")), data, torch.device("cpu"))
+
+
+def test_weights_of_classes_are_one_for_each_of_an_entrys_values() -> None:
+    data, model = digits(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    vars(model)["forward"] = lambda x: {"logits": model[1](model[0](x))}
+    for size in (10, 9):
+        weights = torch.ones(size)
+        entries = [
+            OfEntries(adapt(nn.CrossEntropyLoss(weight=weights)), output="logits"),
+            OfEntries(partial(cross_entropy, class_weights=weights), output="logits"),
+        ]
+        for loss in (*entries, WeightedSum({"ce": entries[1]})):
+            objective = Objective(model, loss)
+            if size == 10:
+                check_loss(objective, data, torch.device("cpu"))
+                continue
+            with pytest.raises(ConfigError, match=r"9 numbers.*10 values.*Give 10 numbers"):
+                check_loss(objective, data, torch.device("cpu"))
 
 
 def test_values_of_torchs_losses_are_none_of_batches() -> None:

@@ -13,7 +13,7 @@ from dlrun.datasets.columns.column import of_rows
 from dlrun.datasets.files.tabular.read import read
 from dlrun.errors import DataError, did_you_mean
 from dlrun.terminal import output
-from dlrun.terminal.format import ends
+from dlrun.terminal.format import counted, ends
 from dlrun.types import RawInputs
 
 
@@ -35,7 +35,9 @@ def read_rows(path: Path, inputs: RawInputs) -> Tensor:
                 f"{', '.join(inputs.columns)}."
             )
     if extra := [name for name in names if name not in inputs.columns]:
-        output.warn(f"{path}: left out are {', '.join(extra[:8])}{' …' if len(extra) > 8 else ''}.")
+        output.warn(
+            f"{path}: {counted(len(extra), 'column')} left out: {', '.join(extra[:8])}{' …' if len(extra) > 8 else ''}."
+        )
     found = []
     for place, name in enumerate(inputs.columns):
         values = _values(name, table.columns[name], inputs, place)

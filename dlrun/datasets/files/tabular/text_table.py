@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlrun.datasets.columns.column import MISSING
+from dlrun.datasets.columns.column import MISSING, one_writing
 from dlrun.datasets.files.encodings import refuse_wide
 from dlrun.datasets.files.headers import is_number
 from dlrun.errors import DataError
@@ -80,12 +80,30 @@ def _rows(path: Path) -> tuple[list[list[str]], list[int]]:
         ) from None
     finally:
         csv.field_size_limit(before)
+    _say_of_empty(path, found)
     filled = [place for place, row in enumerate(found) if any(row)]
     inside = slice(filled[0], filled[-1] + 1) if filled else slice(0)
     found, lines = found[inside], lines[inside]
     # of one column, an empty line is an empty text: predictions have the order of the rows
     kept = [place for place, row in enumerate(found) if row or len(found[0]) == 1]
     return [found[place] or [""] for place in kept], [lines[place] for place in kept]
+
+
+def _say_of_empty(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Say how many rows are left out before the first and behind the last one with a text: they have cells."""
+    filled = [place for place, row in enumerate(rows) if any(row)]
+    outside = [*rows[: filled[0]], *rows[filled[-1] + 1 :]] if filled else []
+    if empty := sum(map(bool, outside)):
+        output.say(f"{counted(empty, 'row', ',')} of empty cells at the ends of {path} left out")
+
+
+def class_column(table: TextTable, column: str) -> list[str]:
+    """The labels of a column, without blanks around them.
+
+    Whole numbers are written alike, so that 1 and 01 are one class, unless all have the same number of digits.
+    """
+    labels = [cell.strip() for cell in table.column(column)]
+    return one_writing(labels) if all(map(str.isdecimal, labels)) else labels
 
 
 def class_names(table: TextTable, column: str, labels: Sequence[str]) -> tuple[str, ...]:

@@ -84,7 +84,8 @@ class Varied(Dataset[Batch]):
 
     def __getitem__(self, i: int) -> Batch:
         sample = self._dataset[i]
-        return sample._replace(x=self._transforms.vary(sample.x))
+        varied: Batch = sample._replace(x=self._transforms.vary(sample.x))
+        return varied
 
 
 def make_augmentation(given: Any, shape: tuple[int, ...], prepare: Standardise) -> Augmentation | None:

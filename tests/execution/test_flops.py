@@ -145,7 +145,7 @@ def test_costs_no_import() -> None:
         "import sys, torch\nfrom dlrun.execution.flops import count_flops\n"
         "from dlrun.engine.objective import Objective\n"
         "from dlrun.types import Batch\nmodel = torch.nn.Conv2d(1, 2, 3)\n"
-        "count_flops(Objective(model, lambda m, b: m(b.x).sum()), Batch(torch.ones(1, 1, 5, 5), None))\n"
+        "count_flops(Objective(model, lambda m, b: m(b.x).sum()), Batch(torch.ones(1, 1, 5, 5), torch.zeros(1)))\n"
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.commands.train import launch, ranks, train
 from dlrun.config.changes import change
-from dlrun.config.check import check_config
 from dlrun.engine.state import State
 from dlrun.errors import DlrunError, RunError, UserError, place
 from dlrun.execution.ranks import world
@@ -90,8 +89,9 @@ def _resume_run(folder: RunDir, overrides: Sequence[str]) -> None:
     folder.check_writable("To go on with this run, copy its folder to a place of your own.")
     status = folder.status()
     changed = _change(folder, overrides) if overrides else None
-    config = run_config.load(folder) if changed is None else changed
-    launch.check(check_config(config)["trainer"], folder.path)
+    trainer = (run_config.load(folder) if changed is None else changed).trainer
+    # not checked yet, which `rebuild` does with words on where the run comes from
+    launch.check(trainer.get("devices", 1), str(trainer.get("device", "auto")), folder.path)
     built = rebuild(folder, changed)
     if status == "finished" and (why := _why_complete(built, folder, overrides)):
         output.say(f"{folder.path} {why}")

@@ -143,13 +143,13 @@ def _build(
 def _describe(inputs: Sequence[Column], targets: Targets) -> str:
     """The columns by their kinds, for the head of a run."""
     words = []
-    for kind, plural in (("number", "numbers"), ("category", "categories"), ("date", "dates")):
+    for kind, word in (("number", "numbers"), ("category", "categories"), ("date", "dates")):
         names = [c.name + (f" ({len(c.texts)})" if c.texts else "") for c in inputs if c.kind == kind]
         if names:
-            words.append(f"{plural} {', '.join(names[:8])}{f' … ({len(names)})' if len(names) > 8 else ''}")
+            words.append(f"{word} {', '.join(names[:8])}{f' … ({len(names)})' if len(names) > 8 else ''}")
     if gaps := [f"{column.name} ({column.missing:,})" for column in inputs if column.missing]:
         words.append(f"missing in {', '.join(gaps[:8])}{f' … ({len(gaps)})' if len(gaps) > 8 else ''}")
-    return "; ".join([*words, f"target{'s' if len(targets.names) > 1 else ''} {targets.described}"])
+    return "; ".join([*words, f"{plural('target', len(targets.names))} {targets.described}"])
 
 
 def _rows_of_splits(cells: Any, name: str, count: int) -> dict[str, Tensor]:

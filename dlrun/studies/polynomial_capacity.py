@@ -19,7 +19,7 @@ from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_tables
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 from dlrun.studies.table import MetricTable, all_values, argmin, common_seeds, means, tabulate
-from dlrun.terminal.format import counted
+from dlrun.terminal.format import counted, plural
 
 __all__ = ["PolynomialCapacity"]
 
@@ -178,7 +178,7 @@ class _LogRatios:
 
 
 def _degrees(listed: Sequence[Any]) -> str:
-    return f"degree{'s' * (len(listed) > 1)} {' and '.join(map(str, listed))}"
+    return f"{plural('degree', len(listed))} {' and '.join(map(str, listed))}"
 
 
 def _log_ratios(test: MetricTable, draws: Sequence[Any]) -> _LogRatios:

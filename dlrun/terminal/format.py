@@ -65,7 +65,16 @@ def counted(n: float, noun: str, form: str = "") -> str:
     ('1 epoch', '0.5 epochs')
     """
     shown = f"{n:{form}}"
-    return f"{shown} {noun}{'s' * (shown != '1')}"
+    return f"{shown} {noun if shown == '1' else plural(noun)}"
+
+
+def plural(noun: str, n: int = 2) -> str:
+    """The word for so many things.
+
+    >>> plural("target"), plural("target", 1)
+    ('targets', 'target')
+    """
+    return noun if n == 1 else f"{noun}s"
 
 
 def minute(seconds: float | None) -> str:

@@ -80,7 +80,8 @@ def prepare(config: DictConfig) -> Built:
     if hydra.mode == RunMode.RUN:
         # checked now, for Hydra overwrites the configuration of a run there
         RunDir(folder).check_free()
-        launch.check(check_config(config)["trainer"], folder)
+        trainer = check_config(config)["trainer"]
+        launch.check(trainer["devices"], trainer["device"], folder)
     built = build(begin_with_pretrained(config))
     if built.tracking.enabled:
         tracking.check(built.tracking.backends, system_metrics=built.tracking.system_metrics)

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,12 @@ class NeedsProcesses(Exception):
         self.devices, self.folder = devices, folder
 
 
-def check(trainer: Mapping[str, Any], folder: Path) -> None:
+def check(devices: Any, device: str, folder: Path) -> None:
     """Raise `NeedsProcesses` if a run asks for processes and torchrun has started none.
 
     Raises `ConfigError` for a number that cannot be started, or is another than torchrun's.
     """
-    devices, device = trainer["devices"], trainer["device"]
-    if devices < 1:
+    if not isinstance(devices, int) or devices < 1:
         raise ConfigError(f"trainer.devices={devices}: expected a number of devices, at least 1.")
     size = world.size()
     if devices not in (1, size) and size > 1:

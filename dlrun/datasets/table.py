@@ -23,6 +23,7 @@ from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import ConfigError, DataError
 from dlrun.terminal import output
+from dlrun.terminal.format import plural
 from dlrun.types import Data
 
 __all__ = ["table"]

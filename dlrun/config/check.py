@@ -235,6 +235,7 @@ def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
             "The length of training is missing. Give `trainer.epochs`, `trainer.steps` or `trainer.minutes`."
         )
     positive = {f"trainer.{name}": getattr(trainer, name) for name in POSITIVE}
+    positive |= {"trainer.micro_batch": None if trainer.micro_batch == "auto" else trainer.micro_batch}
     positive |= {f"evaluation.{name}": getattr(evaluation, name) for name in ("batch_size", "train_samples")}
     for key, value in positive.items():
         if value is not None and not 0 < value < inf:

@@ -42,6 +42,7 @@ class Trainer:
     checkpoint_every: int | str = "30 s"  # may be a time, for it changes no result
     log_every: int | None = None
     accumulate: int = 1
+    micro_batch: int | Literal["auto"] | None = "auto"  # samples of a part of a batch; auto: as many as fit
     activation_checkpointing: bool | Literal["every block", "sqrt"] = False  # true: every block
     clip: float | None = None
     log_gradients: bool = False

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dlrun import metrics as known
 from dlrun.datasets.tensors.spec import tokens_of_sample
 from dlrun.datasets.tensors.subset import bytes_per_token
-from dlrun.engine.failures import describe_batch
+from dlrun.engine.failures.explaining import describe_batch
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.forward.states import SplitFunction
 from dlrun.engine.forward.targets import restored
@@ -83,6 +83,13 @@ def batch_size_for(samples: int, spec: Spec) -> int:
         return samples
     tokens = min(TOKENS, LOGITS // (4 * spec.outputs))
     return max(1, min(samples, tokens // context))
+
+
+def is_divisible(objective: Objective, metrics: Mapping[str, Metric], split: Split) -> bool:
+    """Are the averages over a split the same for any number of samples at once?"""
+    # the rows of a text have a memory, each of its own part
+    of_batch = any(map(known.is_of_batch, (objective.loss, objective.model, *metrics.values())))
+    return not of_batch and not isinstance(split, ContiguousWindows)
 
 
 def evaluate(

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
-from dlrun.engine.evaluation import evaluate, totals
-from dlrun.engine.failures import describe_batch, explain, explaining_evaluation, parts_of
+from dlrun.engine.evaluation import evaluate, is_divisible, totals
+from dlrun.engine.failures.explaining import describe_batch, explain, explaining_evaluation, parts_of
+from dlrun.engine.failures.memory import Memory, evaluate_fitting
 from dlrun.engine.meters import Clock, LossMeter
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
@@ -40,7 +41,7 @@ from dlrun.engine.protocols import (
 )
 from dlrun.engine.reading.streams import StreamBatches
 from dlrun.engine.state import State
-from dlrun.engine.steppers import EagerStepper, FirstSteps, Thaw, ThawingStepper, measuring
+from dlrun.engine.steppers import EagerStepper, FirstSteps, LimitedStepper, Thaw, ThawingStepper, measuring
 from dlrun.errors import DlrunError, RunError
 from dlrun.randomness import EVALUATION, key
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
@@ -48,6 +49,7 @@ from dlrun.types import Batch, Metric, Schedule, Split, Update
 
 TrainingBatches = Batches | StreamBatches
 """The batches of a run: of samples by number, or of a stream."""
+Computed = TypeVar("Computed")
 Value = TypeVar("Value")
 Saved = TypeVar("Saved")
 Best = TypeVar("Best")
@@ -83,6 +85,7 @@ class Training:
     thaw: Thaw | None = None
     log_parameters: bool = False
     ranks: Ranks | None = None
+    memory: Memory = field(default_factory=Memory)
 
     def step(self, batch: Batch, rate: Rate) -> Update:
         return self.optimizer.step(self.objective, batch, rate)  # type: ignore[arg-type]  # a tensor when it is traced
@@ -92,6 +95,8 @@ class Training:
 
     def stepper(self) -> Stepper:
         stepper = measuring(self.make_stepper(self), self)
+        if self.memory.later:
+            stepper = LimitedStepper(stepper, self.memory)
         if self.thaw:
             stepper = ThawingStepper(stepper, self.objective, self.thaw)
         return FirstSteps(stepper, self.own) if self.own else stepper
@@ -106,21 +111,25 @@ class Training:
         if self.ranks:
             self.ranks.align(self.objective)
         with use_average(self.average):
-            means = evaluate(
-                self.objective,
-                self.metrics,
-                self.validation,
-                batch_size=self.evaluation_batch_size,
-                device=self.device,
-                totals_fn=self._totals_fn,
-                train=self.batches.split,
-                shares=self.ranks.shares if self.ranks else None,
-            )
+            options: Any = {"totals_fn": self._totals_fn, "train": self.batches.split}
+            options["shares"] = self.ranks.shares if self.ranks else None
+            means = self.evaluate(self.validation, state.step, **options)
             metrics = {f"val/{name}": value for name, value in means.items()}
             if self.ahead(state, metrics):
                 # the averaged ones, if there is an average
                 self.best = self.weights(state.step, metrics)
         return metrics
+
+    def evaluate(self, split: Split, step: int, **options: Any) -> dict[str, float]:
+        """`evaluation.evaluate` after a step."""
+        compute = partial(evaluate, self.objective, self.metrics, split, device=self.device, **options)
+        return self.fitting(lambda size: compute(batch_size=size), split, step)
+
+    def fitting(self, compute: Callable[[int], Computed], split: Split, step: int) -> Computed:
+        """`compute` with as many samples of a split at once as fit into the memory after a step."""
+        # several processes have chunks in turn
+        divisible = self.ranks is None and is_divisible(self.objective, self.metrics, split)
+        return evaluate_fitting(compute, self.memory, self.evaluation_batch_size, step=step, divisible=divisible)
 
     def weights(self, step: int, metrics: dict[str, float]) -> BestWeights:
         """A copy of the weights as they are."""

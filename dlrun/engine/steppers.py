@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from dlrun.engine.failures.memory import Memory, TooLarge
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import MakeStepper, Steppable, Stepper
@@ -39,11 +40,28 @@ class EagerStepper:
             seed_default(run.device, value := key(run.seed, STEP, step))
             if run.own and run.own.drawn:
                 run.own.seed(value)
-            updates.append(run.step(batch, run.rate(step)))
+            try:
+                updates.append(run.step(batch, run.rate(step)))
+            except TooLarge as error:
+                updates.append(self._in_parts(step, batch, error))
             step += 1
             if run.average:
                 run.average.update(step)
         return updates
+
+    def _in_parts(self, step: int, batch: Batch, error: TooLarge) -> Update:
+        """Take a step whose batch was too large in ever smaller parts."""
+        run = self._run
+        while True:
+            error.halve(step)
+            # the same draws again
+            seed_default(run.device, value := key(run.seed, STEP, step))
+            if run.own and run.own.drawn:
+                run.own.seed(value)
+            try:
+                return run.step(batch, run.rate(step))
+            except TooLarge as again:
+                error = again
 
 
 class RecompilingStepper:
@@ -126,6 +144,23 @@ class ThawingStepper:
             if each in self._changes or not self._applied:
                 self._thaw.apply(self._objective, each)
                 self._applied = True
+            updates += self._stepper.take(each, [batch])
+        return updates
+
+
+class LimitedStepper:
+    """A stepper of a resumed run whose batches were cut smaller from later steps on."""
+
+    def __init__(self, stepper: Stepper, memory: Memory) -> None:
+        self._stepper, self._memory = stepper, memory
+
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
+        return self._stepper.start(step)
+
+    def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
+        updates: list[Update] = []
+        for each, batch in enumerate(block, step):
+            self._memory.reach(each)
             updates += self._stepper.take(each, [batch])
         return updates
 

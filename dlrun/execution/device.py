@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,15 @@ class Execution:
     """The reason for `compile`."""
     devices: int = 1
     """As many processes as the run has, each with one."""
+    micro_batch: Sequence[Mapping[str, Any]] = ()
+    """What was found to fit into the memory before the first step."""
 
     def summary(self) -> dict[str, Any]:
         """The choices for a resumed run to repeat."""
-        choices = {"memory_format": self.memory_format, "compile": self.compile, "why": self.why}
-        return {"device": self.device.type} | choices | ({"devices": self.devices} if self.devices > 1 else {})
+        choices: dict[str, Any] = {"memory_format": self.memory_format, "compile": self.compile, "why": self.why}
+        choices |= {"devices": self.devices} if self.devices > 1 else {}
+        choices |= {"micro_batch": [*self.micro_batch]} if self.micro_batch else {}
+        return {"device": self.device.type} | choices
 
 
 def choose(device: str, precision: str) -> tuple[torch.device, str]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlrun.engine.failures.explaining import is_out_of_memory
+from dlrun.engine.failures.memory import Memory, TooLarge
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.weighing import elements
@@ -41,6 +43,8 @@ class Descent:
         self.measure_norms = False
         self.across: Across | None = None
         """The gradient of a batch that several processes share."""
+        self.memory = Memory()
+        """What fits, and so cuts a batch further than `accumulate`."""
 
     @property
     def lr(self) -> float:
@@ -66,14 +70,22 @@ class Descent:
         params = objective.params
         if objective.waiting:
             params = [p for place, p in enumerate(params) if place not in objective.waiting]
-        if self.across is not None:
-            loss, grads, weight = self.across(batch, params, self.accumulate)
-        elif self.accumulate == 1:
-            loss, weight = objective.weighed(batch)
-            grads = differentiate(loss, params, sparse=self._sparse)
-        else:  # of a weighted mean the dry run allows no parts
-            weight = elements(batch.y)
-            loss, grads = accumulate_gradient(objective, batch, params, self.accumulate, sparse=self._sparse)
+        look = self.memory.look
+        parts = self.accumulate if look is None else look(batch, self.accumulate)
+        try:
+            if self.across is not None:
+                loss, grads, weight = self.across(batch, params, parts)
+            elif parts == 1:
+                loss, weight = objective.weighed(batch)
+                grads = differentiate(loss, params, sparse=self._sparse)
+            else:  # of a weighted mean the dry run allows no parts
+                weight = elements(batch.y)
+                loss, grads = accumulate_gradient(objective, batch, params, parts, sparse=self._sparse)
+        except Exception as error:
+            # here nothing has changed the weights yet
+            if self.memory.auto and is_out_of_memory(error):
+                raise TooLarge(self.memory, objective, batch) from error
+            raise
         norm, each, clipped = None, None, None
         if self.clip is not None or self.measure_norms:
             each = parameter_norms(grads)  # a tensor: nothing waits for it

@@ -29,6 +29,7 @@ from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, threads_for
 from dlrun.execution.memory_format import MemoryFormat
 from dlrun.runs.dry_run.batches import make_batches
+from dlrun.runs.dry_run.memory import limit
 from dlrun.runs.dry_run.own_state import check_repeatable, make_forward
 from dlrun.runs.dry_run.parts import check_schedule, init_optimizer
 from dlrun.runs.dry_run.passes import Trial, dry_run
@@ -119,6 +120,7 @@ def assemble(
     decided = resumed_execution or {}
     if decided.get("device") != parts.device.type:
         decided = {}  # on another device all is decided anew
+    memory = limit(parts.optimizer, parts.objective, parts.data.train, decided.get("micro_batch", ()))
     requested = trainer.memory_format if trainer.memory_format != "auto" else decided.get("memory_format", "auto")
     batches = make_batches(parts.data, trainer, parts.optimizer, seed=plain["seed"], device=parts.device)
     trial = _trial(plain, parts, batches, trainer)
@@ -132,6 +134,7 @@ def assemble(
     parts.own.know_optimizer(parts.optimizer)
     measured = quantities(plain, parts, evaluation.batch_size)
     training = _make_training(plain, parts, batches, trainer, evaluation)
+    training.memory = memory
     training.schedule = observers.scaled(training.schedule)
     set_monitor(training, evaluation, parts.data, measured)
     execution = _choose_execution(trainer, parts, training, first_pass, decided)
@@ -284,6 +287,7 @@ def _choose_execution(
         memory_format=first_pass.memory_format,
         compile=decision.compile,
         why=decision.why,
+        micro_batch=training.memory.to_list(),
     )
 
 

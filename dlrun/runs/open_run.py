@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -90,6 +91,7 @@ def open_run(
             # a process that SIGKILL ended has not written its own: its checkpoint has some of them
             summary.seconds = before = max(summary.seconds, round(state.train_seconds, 3))
             summary.update(extra)
+        built.training.memory.keep = partial(_keep_found, folder)
         _keep_learned(built, folder)
         # `dlrun sample` makes the tokenizer again without the data set
         if built.data.tokenizer:
@@ -200,6 +202,11 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     # who reads the file finds these from the start
     summary.mlflow_run_id = summary.mlflow_run_id
     summary.uploaded = tracking.unsent([built.config])
+
+
+def _keep_found(folder: RunDir, found: list[dict[str, Any]]) -> None:
+    with folder.edit_summary() as summary:
+        summary.execution = {**summary.execution, "micro_batch": found}
 
 
 def _keep_learned(built: Built, folder: RunDir) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from dlrun.datasets.tensors.subset import take_spaced
-from dlrun.engine.evaluation import Collected, collect, evaluate
-from dlrun.engine.failures import explaining_evaluation, parts_of
+from dlrun.engine.evaluation import Collected, collect
+from dlrun.engine.failures.explaining import explaining_evaluation, parts_of
 from dlrun.engine.reading.streams import StreamSplit
 from dlrun.nests.shapes import is_shape
 from dlrun.randomness import EVALUATION, key
@@ -43,15 +44,8 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
         training = built.training
         with explaining_evaluation(f"The evaluation of the {name} split", parts_of(training)):
             shares = training.ranks.score(name, training.objective) if training.ranks else None
-            found = evaluate(
-                training.objective,
-                training.metrics,
-                split,
-                batch_size=training.evaluation_batch_size,
-                device=training.device,
-                train=training.batches.split if name != "train" else None,
-                shares=shares,
-            )
+            train = training.batches.split if name != "train" else None
+            found = training.evaluate(split, training.plan.steps, train=train, shares=shares)
         metrics |= {f"{prefix}/{metric}": value for metric, value in found.items()}
     return metrics
 
@@ -100,15 +94,14 @@ def _read(
     journal.event("test_read", reads=summary.test_reads, **asked)
     _seed(built)
     training, seen = built.training, None
-    parts = training.objective, training.metrics, built.data.test
-    options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}
-    options["train"] = training.batches.split
+    split, step, options = built.data.test, training.plan.steps, {"train": training.batches.split}
     with explaining_evaluation("The evaluation of the test split", parts_of(training)):
         # the figures want logits of classes, or embeddings; those of a whole text would not fit into memory
         task, metrics = built.data.spec.task, training.metrics.keys()
         one = is_shape(built.data.spec.input_shape) and None not in built.data.spec.input_shape
         if one and (task == "embedding" or (task == "classification" and {"accuracy", "error"} & metrics)):
-            found, seen = collect(*parts, **options)
+            collecting: Any = partial(collect, training.objective, training.metrics, split, device=training.device)
+            found, seen = training.fitting(lambda size: collecting(batch_size=size, **options), split, step)
         else:
-            found = evaluate(*parts, **options)
+            found = training.evaluate(split, step, **options)
     return {f"test/{metric}": value for metric, value in found.items()}, seen

@@ -123,6 +123,8 @@ def _model(model: nn.Module) -> str | None:
 def _optimizer(optimizer: Optimizer) -> str | None:
     if type(optimizer) is not Descent:
         return f"{type(optimizer).__name__} takes no gradient steps that runs can share"
+    if optimizer.memory.size is not None:
+        return "trainer.micro_batch cuts the batches of one run; trainer.accumulate those of all"
     if isinstance(optimizer.rule, LayeredRule):
         return "its layers have settings, rates or first steps of their own (optimizer.groups, finetune)"
     if type(optimizer.rule) not in (SGD, Adam):

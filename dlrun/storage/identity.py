@@ -147,6 +147,7 @@ NEW = {
     "class_weights": None,
     "log_gradients": False,
     "log_parameters": False,
+    "micro_batch": "auto",
 }
 """Keys that older runs lack, with the value that means what these did. Logged gradients and parameters count as a
 result: a run without them is no substitute."""
@@ -175,7 +176,7 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     ):
         if isinstance(kept.get(group), Mapping):
             values = {k: v for k, v in kept[group].items() if k not in dropped or (k, v) == MEASURED}
-            kept[group] = {k: v for k, v in values.items() if not (k in NEW and v is NEW[k])}
+            kept[group] = {k: v for k, v in values.items() if not (k in NEW and (v is NEW[k] or v == NEW[k] != 0))}
     # of runs of before 0.2, and of others that leave it out, the identities are equal
     kept = {key: value for key, value in kept.items() if not (key in UNSET and _unset(value))}
     # a path counts as it was given; weights to start from count by their content

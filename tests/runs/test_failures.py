@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrun.engine.failures import explain, explaining_evaluation
+from dlrun.engine.failures.explaining import explain, explaining_evaluation
 from dlrun.errors import RunError
 from dlrun.storage.journal import curves
 from dlrun.storage.lookup import all_runs

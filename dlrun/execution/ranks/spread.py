@@ -96,6 +96,8 @@ def spread(training: Training, world: World, *, unused: bool) -> Training:
     check(training, world.size)
     optimizer, batches = training.optimizer, training.batches
     assert isinstance(optimizer, Descent) and isinstance(batches, Batches)
+    # a process that took its part again would keep the others waiting
+    optimizer.memory.auto = False
     optimizer.across = RankGradient(training.objective, unused=unused)
     agreement = Agreement(world)
     plan = AgreedPlan(**{f.name: getattr(training.plan, f.name) for f in fields(training.plan)}, agreement=agreement)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from dlrun.engine.failures import LESS_IN_STEPS, describe_batch, is_out_of_memory
+from dlrun.engine.failures.explaining import LESS_IN_STEPS, describe_batch, is_out_of_memory
 from dlrun.errors import DlrunError, RunError, UserError, place
 from dlrun.terminal.format import counted
 from dlrun.types import Batch

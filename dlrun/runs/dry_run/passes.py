@@ -32,13 +32,13 @@ from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.outputs import describe
 from dlrun.losses.weighted import mean_and_weight
-from dlrun.metrics import is_of_batch, is_of_split
-from dlrun.nests.nest import is_nest
+from dlrun.metrics import is_of_split
 from dlrun.optimizers.counting import Counting
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.least_squares import LeastSquares
 from dlrun.randomness import STEP, key, preserve_generators, seed_default
 from dlrun.runs.dry_run.averages import SAMPLES, check_averages
+from dlrun.runs.dry_run.memory import check_parts, first_step
 from dlrun.runs.dry_run.messages import explain
 from dlrun.runs.dry_run.parts import init_optimizer
 from dlrun.terminal.format import counted
@@ -94,7 +94,7 @@ def dry_run(trial: Trial, *, steps: bool = True, averages: bool = True) -> float
             explaining = explain(few, trial.targets, "dataset", "model", "loss", model=objective.model)
             with explaining, requiring_calls(objective.model):
                 _differentiate(objective, few)
-            _check_accumulation(trial, few)
+            check_parts(trial.optimizer, trial.objective, few, size=trial.batches.size, loss=trial.targets["loss"])
             _check_metrics(trial, few)
             _check_classes(trial, few)
             flop = count_flops(objective, few) / few.size
@@ -180,23 +180,6 @@ def _advice(target: str, classes: int) -> str:
     return "Leave model.outputs to the data set, or give the model as many outputs as there are classes."
 
 
-def _check_accumulation(trial: Trial, few: Batch) -> None:
-    """Refuse to sum the gradients of a batch's parts where that is not the gradient of the batch."""
-    objective, parts = trial.objective, getattr(trial.optimizer, "accumulate", 1)
-    if parts == 1:
-        return
-    with evaluating(objective), objective.precision():
-        weighted = isinstance(objective.loss(objective.model, few), tuple)
-    weighted = weighted or few.weight is not None or few.mask is not None
-    if weighted or is_of_batch(objective.loss) or is_nest(few.y):
-        why = "has weights" if weighted else "has several targets" if is_nest(few.y) else "compares samples of a batch"
-        raise ConfigError(
-            f"trainer.accumulate={parts}: loss={trial.targets['loss']} {why}, so the parts of a batch do not add up to "
-            f"its gradient. Type trainer.accumulate=1; trainer.batch_size={max(1, trial.batches.size // parts)} takes "
-            f"as little memory."
-        )
-
-
 def _take_steps(trial: Trial) -> None:
     optimizer, batches = trial.optimizer, trial.batches
     # a model that counts keeps what it has counted, and what `init` checks is all that there is to check
@@ -214,7 +197,7 @@ def _take_steps(trial: Trial) -> None:
             doing = f"a step over the last batch of an epoch, of {counted(size, 'sample')},"
             advice = _other_sizes(samples_of(batches), batches.size)
         with explain(batch, trial.targets, "dataset", "model", "loss", "optimizer", doing=doing, advice=advice):
-            optimizer.step(trial.objective, batch, optimizer.lr)
+            first_step(optimizer, trial.objective, batch)
 
 
 def _batch(batches: TrainingBatches, size: int, targets: Mapping[str, str]) -> Batch:

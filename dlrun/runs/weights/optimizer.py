@@ -10,6 +10,7 @@ from torch import nn
 
 from dlrun.config import instantiate
 from dlrun.config.settings import Trainer
+from dlrun.engine.failures.memory import Memory
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError
@@ -39,10 +40,14 @@ def make_optimizer(plain: dict[str, Any], trainer: Trainer, trained: TrainedWeig
             rule = LayeredRule(rules, groups, lr=made.lr)
         descent = Descent(rule, clip=trainer.clip, accumulate=trainer.accumulate)
         descent.measure_norms = trainer.log_gradients
+        if trainer.micro_batch is not None:
+            auto = trainer.micro_batch == "auto"
+            descent.memory = Memory(None if auto else int(trainer.micro_batch), auto=auto)
         return descent
     for name, given in (
         ("trainer.clip", trainer.clip is not None),
         ("trainer.accumulate", trainer.accumulate != 1),
+        ("trainer.micro_batch", trainer.micro_batch not in (None, "auto")),
         ("trainer.log_gradients", trainer.log_gradients),
         ("optimizer.groups" if own else "finetune.lr and finetune.unfreeze", groups),
     ):

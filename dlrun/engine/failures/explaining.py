@@ -36,7 +36,10 @@ def parts_of(run: Any) -> dict[str, object]:
     return {name: part for name, part in (found | metrics).items() if part is not None}
 
 
-LESS_IN_STEPS = "A smaller trainer.batch_size takes less memory; trainer.accumulate=2 does, with the same batches."
+LESS_IN_STEPS = (
+    "A smaller trainer.batch_size takes less memory; trainer.accumulate=2 does, with the same batches, "
+    "trainer.activation_checkpointing=true with the same numbers."
+)
 LESS_IN_EVALUATIONS = "A smaller evaluation.batch_size takes less memory, with the same result."
 
 
@@ -70,8 +73,11 @@ def explain(error: Exception, doing: str, parts: Mapping[str, object], *, advice
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True where a device or the machine had too little memory."""
-    # on a CPU torch raises a plain RuntimeError
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    # on a CPU, on MPS and in NVIDIA's libraries torch raises a plain RuntimeError
+    known = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in known)
+    )
 
 
 def blame(error: BaseException, parts: Mapping[str, object]) -> str:

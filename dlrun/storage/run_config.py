@@ -19,7 +19,7 @@ import yaml
 from dlrun.errors import DamagedFile
 from dlrun.storage.files import yaml_text
 from dlrun.storage.files.opening import IRREGULAR, read_bytes
-from dlrun.storage.files.replacing import write_atomically
+from dlrun.storage.files.replacing import sync_files, sync_folder, write_atomically
 from dlrun.storage.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def replace(folder: RunDir, text: str) -> None:
 def keep_resolved(folder: RunDir, values: Mapping[str, Any]) -> None:
     """Replace the configuration of a run that begins by its `values`, as `resolved` has them.
 
-    What Hydra composed stays beside it. A configuration without references and relative paths is left as it is.
+    What Hydra composed stays beside it. A configuration without references and relative paths is left as it is. All
+    of it survives a power cut.
     """
     from omegaconf import OmegaConf
 
@@ -106,6 +107,9 @@ def keep_resolved(folder: RunDir, values: Mapping[str, Any]) -> None:
     if kept != composed and ("${" in text or STARTED in kept):
         write_atomically(folder.config.with_name(COMPOSED), text.encode())
         write_atomically(folder.config, OmegaConf.to_yaml(OmegaConf.create(kept)).encode())
+    # Hydra leaves its files to the system, which writes them half a minute later
+    sync_files(folder.config.parent)
+    sync_folder(folder.path.parent)
 
 
 def resolved(composed: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

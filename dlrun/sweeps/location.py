@@ -17,6 +17,7 @@ from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.storage import run_config
 from dlrun.storage.files.links import check_files
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.jobs.job import Job
 from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Manifest, read
@@ -114,7 +115,7 @@ def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], 
     for remark in [*builder.remarks][:REMARKS]:
         output.say(remark)
     sweep.path.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(master, sweep.path / MULTIRUN)
+    write_atomically(sweep.path / MULTIRUN, OmegaConf.to_yaml(master).encode())
     manifest.write(sweep)
     count = 0 if location.fresh else reuse(sweep, jobs, other_sweeps(sweep))
     if count:

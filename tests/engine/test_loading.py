@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -14,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from dlrun.datasets.samples.on_demand import MapStyleSamples
 from dlrun.engine.reading.loading import load
+from dlrun.engine.reading.workers import end_with_parent
 from dlrun.errors import RunError
 
 
@@ -94,3 +97,24 @@ def test_workers_obey_no_signal_that_a_terminal_or_scheduler_sends_to_all() -> N
     for _ in range(10):
         next(batches)
     batches.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
+def test_who_asks_for_it_ends_with_its_parent() -> None:
+    end, its_end = os.pipe()
+    ready, is_ready = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        if os.fork() == 0:
+            end_with_parent(signal.SIGKILL)
+            os.write(is_ready, b".")
+            time.sleep(60)
+            os._exit(0)
+        os.read(ready, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(its_end)
+    os.waitpid(parent, 0)
+    # the other end is open in the child until it has ended
+    assert select.select([end], [], [], 30)[0]
+    for each in (end, ready, is_ready):
+        os.close(each)

@@ -142,9 +142,14 @@ def set_up(worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _stay)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # a worker that hangs in a sample would never see that its parent was killed
+    end_with_parent(signal.SIGKILL)
+
+
+def end_with_parent(number: int) -> None:
+    """Let the kernel send this process a signal when its parent has ended; on Linux alone."""
     if sys.platform == "linux":
-        # a worker that hangs in a sample would never see that its parent was killed
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, number)
 
 
 def _stay(number: int, frame: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
+from dlrun.engine.reading.workers import end_with_parent
 from dlrun.errors import ConfigError
 
 T = TypeVar("T")
@@ -156,6 +158,9 @@ def world() -> World | None:
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
     # torchrun's own process holds the store: what is kept there outlives these processes
     held = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if held:
+        # once their launcher is killed nobody else could end them: they save and end
+        end_with_parent(signal.SIGTERM)
     store = dist.TCPStore(  # type: ignore[attr-defined]
         host, port, is_master=not held and place == 0, wait_for_workers=False, timeout=DAY
     )

@@ -50,10 +50,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def sync_folder(folder: Path) -> None:
     """Force a folder's names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    # some file systems of networks cannot, and a folder may be one to pass through only
+    with suppress(OSError):
+        _sync(folder)
+
+
+def sync_files(folder: Path) -> None:
+    """Force a folder's files to the disk that another program has written, and the folder's own name."""
+    for path in folder.iterdir():
+        if path.is_file() and not path.is_symlink():
+            _sync(path)
+    sync_folder(folder)
+    sync_folder(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        # some file systems of networks cannot
-        with suppress(OSError):
-            os.fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -31,7 +31,6 @@ class Victim:
     def __init__(self, here: Path, logs: Path, environment: Mapping[str, str]) -> None:
         self.here, self.logs = here, logs
         self.environment = dict(environment)
-        here.mkdir(parents=True, exist_ok=True)
 
     def start(self, *words: str, before: str = "", server: str = "dlrun") -> processes.Process:
         """Start `dlrun WORDS`; `before` is code that runs in its process first."""
@@ -39,6 +38,7 @@ class Victim:
         if before:
             code = f"{before}\nimport sys\nfrom dlrun.cli import main\nsys.exit(main(sys.argv[1:]))"
             program = ["-c", code, *words]
+        self.here.mkdir(parents=True, exist_ok=True)  # a power cut takes it too
         log = self.logs / f"{len([*self.logs.glob('*.out')])}.out"
         with log.open("wb") as said:
             return processes.Process(

@@ -73,6 +73,10 @@ def unresolved(what: str, error: Exception) -> str:
     return f"{key} cannot be resolved: {text}.{default}"
 
 
+RUN_ALL = "Add -m to run them all."
+"""What to type on a command line; a call from Python has words of its own."""
+
+
 def several_values(overrides: Sequence[str]) -> str:
     """The message on an override with several values, if any."""
     if not any(mark in override for override in overrides for mark in ",("):
@@ -86,7 +90,7 @@ def _sweep(override: Override) -> str:
         return ""
     given, _, values = (override.input_line or "").partition("=")
     as_list = "" if "(" in values else f" For a list as one value, type `{given}=[{values}]`."
-    return f"`{given}={values}` gives several values, and a run takes one.\nAdd -m to run them all.{as_list}"
+    return f"`{given}={values}` gives several values, and a run takes one.\n{RUN_ALL}{as_list}"
 
 
 def _unreadable(error: OverrideParseException, loader: ConfigLoaderImpl) -> str:

@@ -14,11 +14,12 @@ from dlrun.analysis.figures.classes import as_probabilities, confusion, worst_mi
 from dlrun.analysis.figures.curves import learning_curves, schedule, varies
 from dlrun.analysis.figures.densities import densities, gallery
 from dlrun.analysis.figures.embedding import embedding
-from dlrun.analysis.figures.functions import fit_1d, plane
+from dlrun.analysis.figures.functions import fit_1d, plane, predicted
 from dlrun.analysis.figures.style import save
 from dlrun.analysis.figures.text import loss_by_position
 from dlrun.datasets.columns.encode import EncodeColumns
 from dlrun.datasets.language.windows import Streams, Windows
+from dlrun.datasets.tensors.spec import restore, target_names
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.engine.evaluation import Collected, batch_size_for, evaluating
 from dlrun.losses.cross_entropy import cross_entropy
@@ -49,12 +50,14 @@ def draw(
 
     Learning curves if a loss was logged twice, with the metric `monitor`, and the schedule if the rate varies.
     Classification: confusion matrix and worst mistakes of the outputs `collected`. Data on a line or in the plane: the
-    learned function. Text: the validation loss by position in the window. A density of the plane: it, over the points;
-    of pixels: pictures that it draws. An embedding: the validation samples and those `collected`, in the plane.
+    learned function. Other regressions: the values `collected` beside the true ones. Text: the validation loss by
+    position in the window. A density of the plane: it, over the points; of pixels: pictures that it draws. An
+    embedding: the validation samples and those `collected`, in the plane.
     """
     drawings = [
         *_curves(run, monitor, best_step),
         *_mistakes(data, collected),
+        *_predicted(data, collected),
         *_function(data, model),
         *_text(data, model),
     ]
@@ -83,6 +86,15 @@ def _mistakes(data: Data, collected: Collected | None) -> Iterator[tuple[str, Fi
     mistakes = worst_mistakes(collected.x, collected.y, as_probabilities(collected.output), names)
     if mistakes:
         yield "mistakes", mistakes
+
+
+def _predicted(data: Data, collected: Collected | None) -> Iterator[tuple[str, Figure]]:
+    # of one input the function itself is drawn
+    if data.spec.task != "regression" or collected is None or data.spec.input_shape == (1,):
+        return
+    if collected.output.shape == collected.y.shape == (len(collected.y), data.spec.outputs):
+        true, found = (restore(data.spec, values) for values in (collected.y, collected.output))
+        yield "predicted", predicted(true, found, target_names(data.spec))
 
 
 def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:

@@ -96,10 +96,11 @@ def _read(
     training, seen = built.training, None
     split, step, options = built.data.test, training.plan.steps, {"train": training.batches.split}
     with explaining_evaluation("The evaluation of the test split", parts_of(training)):
-        # the figures want logits of classes, or embeddings; those of a whole text would not fit into memory
+        # the figures want logits of classes, embeddings or values; those of a whole text would not fit into memory
         task, metrics = built.data.spec.task, training.metrics.keys()
         one = is_shape(built.data.spec.input_shape) and None not in built.data.spec.input_shape
-        if one and (task == "embedding" or (task == "classification" and {"accuracy", "error"} & metrics)):
+        of_metrics = {"classification": {"accuracy", "error"}, "regression": {"mse"}}
+        if one and (task == "embedding" or of_metrics.get(task, set()) & metrics):
             collecting: Any = partial(collect, training.objective, training.metrics, split, device=training.device)
             found, seen = training.fitting(lambda size: collecting(batch_size=size, **options), split, step)
         else:

@@ -12,7 +12,7 @@ import torch
 
 from dlrun.analysis.figures.classes import confusion, confusion_counts, pixels, worst_mistakes
 from dlrun.analysis.figures.curves import learning_curves, schedule
-from dlrun.analysis.figures.functions import fit_1d, plane
+from dlrun.analysis.figures.functions import fit_1d, plane, predicted
 from dlrun.analysis.figures.style import save
 from dlrun.analysis.figures.text import loss_by_position, position_groups
 
@@ -120,6 +120,17 @@ def test_a_figure_is_saved_whole(tmp_path: Path) -> None:
     path = save(schedule(CURVES["lr"]), tmp_path / "figures" / "schedule.png")
     assert is_picture(path)
     assert [p.name for p in path.parent.iterdir()] == ["schedule.png"]
+
+
+def test_predicted_values_lie_beside_the_true_ones() -> None:
+    true = torch.arange(12.0).view(6, 2)
+    found = true + torch.tensor([1.0, 0.0])
+    found[0, 0] = torch.nan
+    axes = predicted(true, found, ["a", "b"]).axes
+    assert [each.get_xlabel() for each in axes] == ["true a", "true b"]
+    # 1 - Σ(y - ŷ)² / Σ(y - ȳ)²: of 2, 4, …, 10 it is 1 - 5/40
+    assert [each.get_title() for each in axes] == ["R² 0.875", "R² 1.000"]
+    assert axes[0].collections[0].get_offsets().tolist() == [[2.0 * i, 2.0 * i + 1] for i in range(1, 6)]
 
 
 def test_importing_costs_no_matplotlib_and_drawing_no_pyplot() -> None:

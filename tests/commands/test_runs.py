@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dlrun.commands.runs.rows import as_table
 from dlrun.storage.journal import open_journal
 from dlrun.storage.rundir import RunDir
 from tests.facts import refuses, says
@@ -22,6 +23,11 @@ def test_a_killed_run_shows_how_far_it_came(here: Path, call) -> None:
         journal.event("text", name="sample", text="abc", step=250)
     says(call("runs").out, "250/1000")
     assert json.loads(call("runs", "--json").out)[0]["steps"] == 250
+
+
+def test_the_metric_that_selected_a_run_is_a_column() -> None:
+    row = {"id": "a", "status": "finished", "size": 1, "metrics": {"val/iou": 0.25}, "selected_by": "val/iou"}
+    says(as_table([row, row | {"selected_by": None}], None), "val/iou", "0.25")
 
 
 LONG = {f"train/metric_{i}": 0.5 for i in range(20)}

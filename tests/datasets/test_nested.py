@@ -219,8 +219,14 @@ def test_a_class_that_a_loss_ignores_is_ignored_beside_padding(weight: Tensor | 
 
 def test_padding_that_could_not_be_left_out_is_refused() -> None:
     rows = [(torch.ones(1 + i), {"a": torch.ones(1 + i), "b": torch.tensor(1.0)}) for i in range(4)]
-    with pytest.raises(ConfigError, match="the target `a` has real values"):
+    with pytest.raises(ConfigError, match=r"the target `a` has real values.*collate=FUNCTION"):
         from_datasets("rows", rows, task="other", collate=Pad())
+    # a vector beside a sequence of tags: the sequences have to be named
+    rows = [(torch.ones(1 + i), {"box": torch.ones(4), "tags": torch.ones(1 + i).long()}) for i in range(4)]
+    with pytest.raises(ConfigError, match=r'the target `box` has real values.*Pad\(names=\(…\)\), with "tags"'):
+        from_datasets("rows", rows, task="other", collate=Pad())
+    data = from_datasets("rows", rows, task="other", collate=Pad(names=("", "tags")))
+    assert data.train.gather(torch.arange(4)).y["box"].shape == (4, 4)
 
 
 def test_targets_of_a_regression_are_no_sequences() -> None:

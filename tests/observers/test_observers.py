@@ -104,7 +104,9 @@ class Enough:
         self.at = at
 
     def stop_reason(self, run):
-        return f"{run.step} steps are enough" if run.step >= self.at else None
+        # before the first validation there is none
+        error = run.latest["val/error"]
+        return f"{run.step} steps are enough" if run.step >= self.at and error <= 1 else None
 
 
 class Odd:

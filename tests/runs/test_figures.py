@@ -63,6 +63,14 @@ def test_a_run_of_images_gets_curves_confusion_and_mistakes(run: RunDir) -> None
     assert all(p.parent == run.figures and is_picture(p) for p in paths)
 
 
+def test_a_regression_of_several_inputs_gets_its_values_beside_the_true_ones(run: RunDir) -> None:
+    spec = Spec("regression", (3,), 1, target_scale=((5.0,), (2.0,)))
+    x, y = torch.rand(6, 3), torch.rand(6, 1)
+    paths = figures.draw(run, data=data(spec, x, y), model=nn.Linear(3, 1), collected=Collected(x, y, y), best_step=4)
+    assert [p.stem for p in paths[2:]] == ["predicted"]
+    assert is_picture(paths[2])
+
+
 @pytest.mark.parametrize(
     ("task", "width", "name"), [("classification", 2, "plane"), ("regression", 1, "fit"), ("regression", 2, None)]
 )

@@ -1,4 +1,4 @@
-"""A learned function of one or two variables, drawn whole."""
+"""A learned function: of one or two variables drawn whole, of more by its values beside the true ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+PANELS, POINTS = 3, 2000
+"""Targets that are drawn, and points of each."""
 GRID = 240  # points along each side of the plane
 
 
@@ -39,6 +41,36 @@ def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor
         axes.set(xlabel="x", ylabel="y", ylim=(low - room, high + room))
         axes.legend()
     return fig
+
+
+def predicted(true: Tensor, found: Tensor, names: Sequence[str]) -> Figure:
+    """Draw predicted values over the true ones, [N, K] both; the first of the K in a panel each, with R².
+
+    Values of the two that are no numbers are left out.
+    """
+    panels = min(true.shape[1], PANELS)
+    with style_context():
+        fig = figure(4.2 * panels + 0.6, 4.4)
+        for place in range(panels):
+            axes = fig.add_subplot(1, panels, place + 1)
+            x, y = (values[:, place].double() for values in (true, found))
+            counted = x.isfinite() & y.isfinite()
+            x, y = x[counted], y[counted]
+            # evenly spaced: more points hide each other
+            shown = torch.linspace(0, max(len(x) - 1, 0), min(len(x), POINTS)).long()
+            size = 26 if len(shown) <= 200 else 6
+            axes.scatter(x[shown].numpy(), y[shown].numpy(), s=size, color=BLUE, alpha=0.6, linewidths=0)
+            if len(x):
+                ends = [float(x.min()), float(x.max())]
+                axes.plot(ends, ends, color=BLACK, linestyle="--", linewidth=1.6, label="predicted = true")
+            axes.set(xlabel=f"true {names[place]}", ylabel="predicted", title=_r_squared(x, y))
+        axes.legend()
+    return fig
+
+
+def _r_squared(true: Tensor, found: Tensor) -> str:
+    spread = float((true - true.mean()).square().sum()) if len(true) else 0.0
+    return f"R² {1 - float((true - found).square().sum()) / spread:.3f}" if spread else ""
 
 
 def plane(x: Tensor, y: Tensor, predict: Callable[[Tensor], Tensor], names: Sequence[str] = ()) -> Figure:

@@ -11,7 +11,8 @@ import torch
 
 from dlrun.commands.train import own_modules
 from dlrun.config import paths
-from dlrun.errors import UserError
+from dlrun.config.hydra_errors import RUN_ALL
+from dlrun.errors import ConfigError, UserError
 from dlrun.randomness import preserve_generators
 from dlrun.runs.weights import mlflow_model
 from dlrun.storage.machine import as_typed, check_single
@@ -54,6 +55,10 @@ def session(function: str, overrides: Sequence[str], *, command: Sequence[str]) 
                 known.cache_clear()
             paths.enable_user_modules()
             yield
+    except ConfigError as error:
+        if RUN_ALL not in str(error):
+            raise
+        raise ConfigError(str(error).replace(RUN_ALL, "Call dlrun.sweep to run them all.")) from None
     finally:
         _busy.release()
 

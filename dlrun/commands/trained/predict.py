@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from math import isfinite
 from pathlib import Path
 from time import monotonic
@@ -12,6 +13,7 @@ from time import monotonic
 import torch
 from torch import Tensor
 
+from dlrun.commands.trained.answers.masks import MaskWriter
 from dlrun.commands.trained.answers.meaning import Meaning
 from dlrun.commands.trained.answers.texts import Writer, check_text_kind, writing_texts
 from dlrun.commands.trained.answers.writers import check_kind, writing
@@ -46,6 +48,8 @@ def main(argv: list[str]) -> int:
     of_pairs = learned_pairs(folder)
     if target is not None:
         (check_text_kind if of_pairs else check_kind)(target)
+    if arguments.masks and of_pairs:
+        raise UserError("--masks is for pictures; the run's targets are texts.")
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
     predictor = load_predictor(folder)
@@ -57,9 +61,12 @@ def main(argv: list[str]) -> int:
             f'tensor. Ask in Python: `run = dlrun.load("{folder.id}")`, then `run.model(inputs)`.'
         )
     reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw, arguments.invert)
+    target = target or arguments.masks
     meaning, progress = Meaning(folder, predictor), _Progress(len(files), shown=target is not None)
+    with_files = len(files) > 1 or arguments.file != files
+    masks = nullcontext(MaskWriter(arguments.masks)) if arguments.masks else None
     try:
-        with writing(target, meaning, with_files=len(files) > 1 or arguments.file != files) as writer:
+        with masks or writing(target, meaning, with_files=with_files) as writer:
             # each file by itself: its answers are the same with others beside it
             for file in files:
                 for raw in _read(file, folder, predictor, reading, _chunk(predictor)):
@@ -162,7 +169,14 @@ def _parser() -> argparse.ArgumentParser:
         help="a .npy, .csv, .tsv or .txt file, a picture, or a folder of pictures; any table if the run learned from "
         "one; of several, the first column is the file",
     )
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--masks",
+        type=Path,
+        metavar="FOLDER",
+        help="of a model of pixels: write a .png for each sample, whose pixels are the numbers of their classes",
+    )
+    kind.add_argument(
         "--output",
         type=Path,
         metavar="FILE",

@@ -109,7 +109,7 @@ class Pad:
             # a batch has one mask: padding of one target among several would count as values
             raise ConfigError(
                 f"Pad: the target `{padded[0]}` has real values, and is one of several: its padding could not be left "
-                "out. Name the sequences that are none of these, as Pad(names=…), or give a collate of your own."
+                f"out. Type {_advice(ys[0], padded[0])}."
             )
         return _valid([len(each) for each in ys])
 
@@ -195,6 +195,15 @@ def _entries(nest: Nest) -> list[tuple[str, Tensor]]:
 
 def _lengths(name: str, xs: Sequence[Nest]) -> list[int]:
     return [len(dict(_entries(x))[name]) for x in xs]
+
+
+def _advice(y: Nest, padded: str) -> str:
+    """What to type where a target of real values stands beside others."""
+    own = "collate=FUNCTION, one of your own that puts samples together"
+    names = ", ".join(f'"{name}"' for name, each in _entries(y) if each.ndim and name != padded)
+    if not names:
+        return own
+    return f"collate=Pad(names=(…)), with {names} and the inputs that are sequences, if `{padded}` is none; or {own}"
 
 
 def _valid(lengths: Sequence[int]) -> Tensor:

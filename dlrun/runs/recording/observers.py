@@ -201,6 +201,9 @@ class Observers:
                 return method(view)
         except WeightsChanged:
             raise
+        except KeyError as error:
+            if hook != "stop_reason" or not self._comes(error):
+                self._report(name, hook, error)
         except UserError as error:
             # nothing is trained yet: whoever asked for it can correct it
             if hook == "on_start":
@@ -211,6 +214,11 @@ class Observers:
         finally:
             self._write(view.take_logged())
         return None
+
+    def _comes(self, error: KeyError) -> bool:
+        """Is a name that was asked for one of a validation, before the first of them?"""
+        name, known = str(error.args[0] if error.args else ""), self._moment.latest
+        return name.startswith("val/") and not any(each.startswith("val/") for each in known)
 
     @contextmanager
     def _apart(self) -> Iterator[None]:

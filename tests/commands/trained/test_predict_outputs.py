@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import dlrun as package
+from dlrun.commands.trained.answers.masks import MaskWriter
 from dlrun.commands.trained.answers.meaning import Meaning
+from dlrun.commands.trained.answers.writers import writing
+from dlrun.errors import UserError
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Spec, Task
@@ -144,8 +148,23 @@ def test_outputs_of_elements_are_said_to_be_so(
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "summary.json").write_text('{"metrics": {}}')
-    predictor: Any = SimpleNamespace(spec=Spec(task, (3, 4, 4), outputs=3), config={"metrics": {}})
+    predictor: Any = SimpleNamespace(
+        spec=Spec(task, (3, 4, 4), outputs=3), config={"metrics": {}}, model=torch.nn.Identity()
+    )
     meaning = Meaning(RunDir(folder), predictor)
-    meaning(torch.zeros(2, 3, 4, 4))
+    outputs = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    answers = meaning(outputs)
     assert len(meaning.names) == 48
+    masks, arrays = MaskWriter(tmp_path / "masks"), tmp_path / "a.npz"
+    with writing(arrays, meaning, with_files=False) as writer:
+        writer.add(answers, "a.npy")
+    if task == "other":
+        with pytest.raises(UserError, match="classes of pixels"):
+            masks.add(answers, "a.npy")
+    else:
+        masks.add(answers, "some/a.npy")
+        for place, name in enumerate(("a", "a_1")):
+            found = np.array(Image.open(tmp_path / "masks" / f"{name}.png"))
+            assert np.array_equal(found, outputs.argmax(1)[place].numpy())
+        assert np.array_equal(np.load(arrays)["classes"], outputs.argmax(1).numpy())
     says(capsys.readouterr().err, words, "[3, 4, 4]", ".npz")

@@ -10,6 +10,7 @@ from torch import Tensor
 from dlrun.analysis.figures.classes import are_probabilities
 from dlrun.datasets.tensors.spec import target_names
 from dlrun.errors import UserError
+from dlrun.losses.class_axis import axis_of
 from dlrun.metrics import for_task
 from dlrun.runs.reload.predictor import Predictor
 from dlrun.storage.rundir import RunDir
@@ -34,12 +35,14 @@ def in_table(value: float, *, double: bool = False) -> str:
 class Answers(NamedTuple):
     """Of some samples the model's `outputs` [n, ...] and what they mean: `values` [n, k], of classes the likeliest.
 
-    A `prediction` is a class's number, -1 where an output is no number.
+    A `prediction` is a class's number, -1 where an output is no number. `classes` [n, ...] are those of the elements
+    of a sample.
     """
 
     outputs: Tensor
     values: Tensor
     prediction: Tensor | None = None
+    classes: Tensor | None = None
 
 
 class Meaning:
@@ -55,6 +58,7 @@ class Meaning:
         self._refused = _refused(folder, predictor)
         self._shape: list[int] | None = None
         self._classes = self._softmax = self._double = False
+        self._axis: int | None = None
         self._seen = self._not_finite = 0
         self.class_names = list(predictor.spec.class_names) or [str(c) for c in range(predictor.spec.outputs)]
 
@@ -69,7 +73,8 @@ class Meaning:
         finite = flat.isfinite().all(1)
         self._seen += len(flat)
         self._not_finite += int((~finite).sum())
-        return Answers(outputs, flat, torch.where(finite, flat.argmax(1), -1) if self._classes else None)
+        elements = None if self._axis is None else outputs.argmax(self._axis)
+        return Answers(outputs, flat, torch.where(finite, flat.argmax(1), -1) if self._classes else None, elements)
 
     @property
     def of_classes(self) -> bool:
@@ -108,10 +113,13 @@ class Meaning:
             return
         self.names = [f"output_{i}" for i in range(width)]
         if spec.task in ("dense", "other"):
+            self._axis = self._axis_of_classes(shape) if spec.task == "dense" else None
             what = "logits of a class for each element" if spec.task == "dense" else "what its loss and metrics know"
+            known = "" if self._axis is None else ", and the classes of the elements as `classes`"
+            masks = "; --masks FOLDER writes pictures of them" if known and len(shape) == 3 else ""
             output.warn(
                 f"The model's outputs are {what}, {shape} a sample. They are printed as they are, as output_0 and so "
-                "on, the last axis running fastest; a file .npz has them in this shape."
+                f"on, the last axis running fastest; a file .npz has them in this shape{known}{masks}."
             )
             return
         kind = "logits of the classes" if spec.task == "classification" else "the target"
@@ -120,6 +128,12 @@ class Meaning:
             f"The model's outputs are not {kind}: they have the shape {shape} a sample{expected}. They are printed as "
             "they are, as output_0 and so on, the last axis running fastest."
         )
+
+    def _axis_of_classes(self, shape: list[int]) -> int | None:
+        """The axis of a sample's classes in a batch; None if its shape leaves it open and the model does not say it."""
+        classes = self._predictor.spec.outputs
+        fitting = [axis for axis, size in ((1, shape[0]), (-1, shape[-1])) if size == classes and len(shape) > 1]
+        return fitting[0] if len(fitting) == 1 else axis_of(self._predictor.model) if fitting else None
 
     def _takes_logits(self, outputs: Tensor) -> bool:
         """Whether the outputs are logits: a loss of the user's own may be given probabilities."""

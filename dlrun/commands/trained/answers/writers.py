@@ -68,6 +68,7 @@ class JsonWriter:
 class ArrayWriter:
     """A .npz: `outputs` as the model gives them, of classes also `probabilities`, `prediction` and `class_names`.
 
+    Of a class for each element it has these as `classes`.
     Of several files `file` has the number of each sample's among `files`. The arrays are written to temporary files
     beside it first, for the format wants their lengths at the beginning.
     """
@@ -87,6 +88,8 @@ class ArrayWriter:
         parts: dict[str, Tensor] = {"outputs": answers.outputs}
         if answers.prediction is not None:
             parts |= {"probabilities": answers.values, "prediction": answers.prediction}
+        if answers.classes is not None:
+            parts["classes"] = answers.classes
         if self._with_files:
             parts["file"] = torch.full((len(answers.outputs),), len(self._files) - 1)
         for name, part in parts.items():
@@ -100,7 +103,8 @@ class ArrayWriter:
         """Make one file of the arrays."""
         import numpy
 
-        texts = {"class_names": self._meaning.class_names} if self._meaning.of_classes else {}
+        named = self._meaning.of_classes or "classes" in self._arrays
+        texts = {"class_names": self._meaning.class_names} if named else {}
         texts |= {"files": self._files} if self._with_files else {}
         with zipfile.ZipFile(self._place, "w", allowZip64=True) as packed:
             for name, (stream, dtype, shape) in self._arrays.items():

@@ -32,6 +32,9 @@ CELL_EVERY = 1.0
 _live: WeakKeyDictionary[TextIO, tuple[int, float]] = WeakKeyDictionary()
 """The length of a cell's live line, and when it was shown."""
 
+_said: ContextVar[set[tuple[int, str]] | None] = ContextVar("said", default=None)
+"""Within `once`: the lines printed so far, by their streams."""
+
 _logs: ContextVar[tuple[TextIO, ...]] = ContextVar("logs", default=())
 
 
@@ -81,6 +84,16 @@ def only(log: TextIO | None = None) -> Iterator[None]:
     """Print nothing; send all lines to `log` or nowhere."""
     with Output(_NOWHERE, _NOWHERE, () if log is None else (log,)).use():
         yield
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """Print a line that is printed again within the context only the first time."""
+    token = _said.set(set())
+    try:
+        yield
+    finally:
+        _said.reset(token)
 
 
 @contextmanager
@@ -184,6 +197,10 @@ _NOWHERE: TextIO = _Nowhere()  # type: ignore[assignment]
 
 def _print(stream: TextIO, text: str, prefix: str = "") -> None:
     text = visible(text)
+    if (said := _said.get()) is not None:
+        if (id(stream), text) in said:
+            return
+        said.add((id(stream), text))
     if stream is not sys.stdout and (cleared := _clear_cell(sys.stdout)):
         # another stream is another block of the cell, below the live line
         _show(sys.stdout, cleared)

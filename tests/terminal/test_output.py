@@ -30,6 +30,16 @@ def test_a_log_file_gets_each_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert shown.err == "dlrun: a warning\n"
 
 
+def test_a_line_may_be_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.once():
+        for _ in range(2):
+            output.warn("of a fold")
+            output.say("of a fold")
+    output.say("of a fold")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("of a fold\n" * 2, "dlrun: of a fold\n")
+
+
 def test_a_log_file_that_is_the_screen_gets_no_line_twice(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     with log.open("a") as file, redirect_stdout(file), output.tee(log.open("a")):

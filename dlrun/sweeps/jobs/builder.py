@@ -26,6 +26,7 @@ from dlrun.storage.jobs.job import Job
 from dlrun.storage.jobs.strata import find_strata
 from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.sources import sources
+from dlrun.sweeps.jobs.complaints import describe_complaints
 from dlrun.sweeps.jobs.pretrained import NAME, begin_with_pretrained
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
@@ -95,13 +96,14 @@ class JobBuilder:
         jobs = []
         # for this call only: a search keeps its builder for hours, and need not keep the data
         loaded: dict[str, Data] = {}
-        for each in composed:
-            try:
-                jobs.append(self._job(each, loaded))
-            except UserError as error:
-                complaints.setdefault(str(error), []).append(each.label)
+        with output.once():  # what the data set says, once for all folds
+            for each in composed:
+                try:
+                    jobs.append(self._job(each, loaded))
+                except UserError as error:
+                    complaints.setdefault(str(error), []).append(each.label)
         if complaints:
-            raise UserError(_complaint(complaints, len(composed)))
+            raise UserError(describe_complaints(complaints, len(composed)))
         self._check_together(jobs)
         return jobs
 
@@ -284,14 +286,3 @@ def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:
     # a manifest's configurations are resolved, so `group_of` would give them other hashes
     groups = {job.n: job.group for job in jobs}
     return [replace(job, group=groups[job.n]) for job in builder.build(composed)], builder
-
-
-def _complaint(complaints: Mapping[str, Sequence[str]], count: int) -> str:
-    if count == 1:
-        return next(iter(complaints))
-    wrong = sum(len(labels) for labels in complaints.values())
-    lines = []
-    for message, labels in complaints.items():
-        more = f" (and {len(labels) - 1} more)" if len(labels) > 1 else ""
-        lines.append(f"{labels[0]}{more}: {message}")
-    return f"{wrong} of {counted(count, 'job')} cannot run, so none was started:\n" + "\n".join(lines)

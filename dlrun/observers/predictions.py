@@ -18,6 +18,7 @@ from dlrun.nests.nest import size_of
 from dlrun.observers.prediction_figure import Cell, draw_table
 from dlrun.observers.view import RunView
 from dlrun.storage.files.replacing import write_atomically
+from dlrun.tokenizers.pair import PairTokenizer
 from dlrun.types import IGNORE_INDEX
 
 __all__ = ["Predictions"]
@@ -42,7 +43,7 @@ class Predictions:
 
     `samples` of them are evenly spaced over the split; or give their places. The table is
     `observers/predictions/predictions.csv`, the figure `figures/predictions.png`. Of a text it is the token after
-    each window; scaled targets are in their own unit.
+    each window, of pairs of texts the answer to the source; scaled targets are in their own unit.
     """
 
     def __init__(self, samples: int | Sequence[int] = 16) -> None:
@@ -71,6 +72,11 @@ class Predictions:
         x, y = run.validation.gather(self.index.to(run.device)).to(run.device)
         with run.model() as model:
             outputs: Any = model(x)
+            answers = _answers(run, model, x, y)
+        if answers is not None:
+            self.table[run.step] = [Row(int(place), *rest) for place, rest in zip(self.index, answers, strict=True)]
+            self._write(run)
+            return
         if not isinstance(outputs, Tensor) or not isinstance(y, Tensor):
             raise TypeError(
                 f"the model returned {type(outputs).__name__} and targets are {type(y).__name__}: a table needs tensors"
@@ -129,6 +135,18 @@ class Predictions:
                 writer.writerow([step, f"{step / per_epoch:.6g}", *row[:-1], confidence])
         # in one move: a kill leaves the old or the new
         write_atomically(run.folder / "predictions.csv", text.getvalue().encode(errors="replace"))
+
+
+def _answers(run: RunView, model: Any, x: Any, y: Any) -> list[tuple[str, str, str, None]] | None:
+    """Of pairs of texts the source, the target and what the model makes of the source; None of anything else."""
+    pair = run.tokenizer
+    if not isinstance(pair, PairTokenizer) or not callable(getattr(model, "generate", None)):
+        return None
+    found = model.generate(x["source"])
+    return [
+        (pair.decode_source(source), pair.decode(target), pair.decode(answer), None)
+        for source, target, answer in zip(x["source"].tolist(), y.tolist(), found.tolist(), strict=True)
+    ]
 
 
 def _predictions(run: RunView, outputs: Tensor, y: Tensor) -> list[tuple[str, str, float | None]]:

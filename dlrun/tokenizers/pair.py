@@ -38,8 +38,17 @@ class PairTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The target text up to its end."""
-        return self.target.decode([t - SPECIAL for t in takewhile(lambda t: t != END, tokens) if t >= SPECIAL])
+        return self.target.decode(_own(tokens))
+
+    def decode_source(self, tokens: Sequence[int]) -> str:
+        """The source text up to its end."""
+        return self.source.decode(_own(tokens))
 
     def content(self) -> dict[str, Any]:
         """The contents of both."""
         return {"source": self.source.content(), "target": self.target.content()}
+
+
+def _own(tokens: Sequence[int]) -> list[int]:
+    """A tokenizer's own tokens, up to the end."""
+    return [t - SPECIAL for t in takewhile(lambda t: t != END, tokens) if t >= SPECIAL]

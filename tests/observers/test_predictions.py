@@ -21,6 +21,8 @@ from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.observers.predictions import Predictions
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
+from dlrun.tokenizers.character import Character
+from dlrun.tokenizers.pair import PairTokenizer
 from dlrun.types import IGNORE_INDEX, Spec
 from tests.conftest import Called
 from tests.facts import refuses
@@ -130,6 +132,31 @@ def test_a_class_for_each_element_has_the_share_that_is_right(tmp_path: Path) ->
     assert rows[0]["target"] == "b c a b c a b c …"
     # a picture and its classes in each row
     assert len(figures[0].axes[0].images) == 6
+
+
+def test_pairs_of_texts_are_words(tmp_path: Path) -> None:
+    pair = PairTokenizer(Character("ab"), Character("cd"))
+    x = torch.nn.utils.rnn.pad_sequence([torch.tensor(pair.encode(text)) for text in ("ab", "b")], batch_first=True)
+    y = torch.tensor([pair.encode_target("cd"), [*pair.encode_target("d"), IGNORE_INDEX]])
+    split = TensorSplit({"source": x, "shifted": y.clamp(min=0)}, y)
+    run: Any = SimpleNamespace(
+        validation=split, device="cpu", spec=Spec("dense", (), 5), tokenizer=pair, folder=tmp_path, step=5, epoch=1.0
+    )
+
+    class Answers(torch.nn.Module):
+        def forward(self, x: Any) -> Tensor:
+            return F.one_hot(y.clamp(min=0), 5).float()
+
+        def generate(self, source: Tensor) -> Tensor:
+            return torch.tensor([pair.encode_target("dd"), pair.encode_target("cc")])
+
+    run.model, run.save_figure, run.resumed = lambda: nullcontext(Answers()), lambda figure: None, False
+    observer = Predictions()
+    for hook in (observer.on_start, observer.on_evaluation, observer.on_end):
+        hook(run)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["input"], row["target"], row["prediction"]) for row in rows] == [("ab", "cd", "dd"), ("b", "d", "cc")]
 
 
 def test_a_text_has_the_token_after_each_window(here: Path, call: Call) -> None:

@@ -42,9 +42,9 @@ def check_name(name: str, rows: list[dict[str, Any]]) -> None:
 def as_table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
     if not metrics:  # the common ones that some run has
         present = {name for row in rows for name in (row.get("metrics") or {})}
-        wanted = ("val/loss", "val/error", "val/mse", "test/error", "test/mse", "test/perplexity")
+        wanted = ["val/loss", "val/error", "val/mse", "test/error", "test/mse", "test/perplexity"]
         # and those by which runs were selected
-        wanted += tuple(sorted({str(name) for row in rows if (name := row.get("selected_by"))} - {*wanted}))
+        wanted += sorted({str(name) for row in rows if (name := row.get("selected_by"))} - {*wanted})
         metrics = [name for name in wanted if name in present]
     lines = [["run", "started", "name", "status", "seed", "steps", "train s", *metrics, "size"]]
     for row in rows:

@@ -68,6 +68,12 @@ class NonFinite(RunError):
     """The loss of a step is not a finite number."""
 
 
+class Detached(DlrunError):
+    """A sweep whose jobs go on without this process."""
+
+    exit_code = 0
+
+
 class Pruned(DlrunError):
     """A trial stopped early, by SIGUSR1, and saved."""
 

@@ -38,7 +38,13 @@ def groups() -> dict[str, dict[str, ConfigFile]]:
                 choice = ConfigFile(group, "/".join(rest), path, users)
                 found.setdefault(group, {})[choice.name] = choice
     # launchers have no yaml: they register themselves with Hydra
-    for path in Path(__file__).parents[2].glob("hydra_plugins/dlrun_launcher/[a-z]*.py"):
+    plugins = Path(__file__).parents[2] / "hydra_plugins"
+    own = [
+        *plugins.glob("dlrun_launcher/[a-z]*.py"),
+        plugins / "dlrun_cluster/ray.py",
+        plugins / "dlrun_cluster/slurm.py",
+    ]
+    for path in own:
         found.setdefault("hydra/launcher", {}).setdefault(
             path.stem, ConfigFile("hydra/launcher", path.stem, path, False)
         )

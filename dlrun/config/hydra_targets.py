@@ -19,8 +19,15 @@ from dlrun.errors import ConfigError
 from dlrun.storage import lookup
 
 PLUGINS = ("hydra_plugins", "hydra._internal.core_plugins", "hydra.experimental")
-KNOWN = ("hydra_plugins.dlrun_launcher", "hydra_plugins.dlrun_sweeper", "hydra_plugins.dlrun_search", *PLUGINS[1:])
-"""Of the plugins, those whose settings are not commands: a launcher of clusters has some."""
+CLUSTER = "hydra_plugins.dlrun_cluster"
+KNOWN = (
+    *("hydra_plugins.dlrun_launcher", "hydra_plugins.dlrun_sweeper", "hydra_plugins.dlrun_search", CLUSTER),
+    *PLUGINS[1:],
+)
+"""Of the plugins, those whose settings are not commands, but for `COMMANDS`."""
+
+COMMANDS = ("setup", "additional_parameters", "submitit_folder", "srun_args", "ray")
+"""The settings of launchers of clusters with which other programs are run, on other machines or in other folders."""
 
 SECTIONS = ("launcher", "sweeper", "callbacks")
 LOGGING = ("job_logging", "hydra_logging")
@@ -67,6 +74,11 @@ def _outside(hydra: DictConfig, home: Path | None) -> Iterator[tuple[str, str]]:
     """The keys that act on other programs or folders: (key, reason)."""
     for name in OmegaConf.select(hydra, "job.env_set") or ():
         yield f"hydra.job.env_set.{name}", "sets an environment variable"
+    launcher = _resolved(hydra, "launcher")
+    if str(launcher.get("_target_")).startswith(f"{CLUSTER}."):
+        for key, value in launcher.items():
+            if (key in COMMANDS and value) or "\n" in str(value):
+                yield f"hydra.launcher.{key}", "is handed to other programs"
     subfolders = {"hydra.output_subdir": hydra.get("output_subdir")}
     folders: Iterable[tuple[str, Path]] = ()
     # a saved sweep stays in its folder: the keys of folders are not used again

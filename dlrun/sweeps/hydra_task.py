@@ -76,7 +76,7 @@ class SweepTask:
         runner = self._runner or self._start(launcher, fitted)
         if runner is None:
             return []
-        due = runner.store.due()
+        due = runner.due()
         runner.run(due, count=len(due))
         results = {result.job.n: result for result in runner.store.results()}
         return [
@@ -157,7 +157,7 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     if location.say_if_over(sweep, retry_failed=retry_failed):
         return exit_code(sweep)
     with resumed_runner(sweep, retry_failed=retry_failed) as runner:
-        due = runner.store.due(retry_failed=retry_failed)
+        due = runner.due(retry_failed=retry_failed)
         runner.run(due, count=len(due))
         return finish(runner)
 

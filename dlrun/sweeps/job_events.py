@@ -30,13 +30,9 @@ class JobTasks:
     def __call__(self, job: Job, extra: Mapping[str, str]) -> Task:
         """The task of a job, with `extra` for its summary."""
         folder = self.sweep.job(job.n)
-        # a job killed before its first line is started again, not resumed
         context = run_job.JobContext(self.machine, extra)
-        if folder.config.exists() and folder.journal.exists():
-            call = partial(run_job.resume, folder, context)
-        else:
-            hydra = self.hydra if run_job.needs_hydra(self.hydra) else None
-            call = partial(run_job.start, folder, job.config, job.overrides, hydra=hydra, context=context)
+        hydra = self.hydra if run_job.needs_hydra(self.hydra) else None
+        call = partial(run_job.go_on, folder, job.config, job.overrides, hydra=hydra, context=context)
         return Task(job.n, call, job.label, folder.log)
 
 

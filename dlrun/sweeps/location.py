@@ -151,6 +151,9 @@ def saved_hydra(sweep: SweepDir) -> DictConfig:
     OmegaConf.set_struct(whole.hydra, False)
     whole.hydra = OmegaConf.merge(whole.hydra, kept)
     assert isinstance(whole.hydra, DictConfig)
+    # who resumes a sweep waits for it
+    if "detach" in whole.hydra.launcher:
+        whole.hydra.launcher.detach = False
     # the folder may come from somebody else: its callbacks and log handlers are called only if this user allows them
     hydra_targets.check(whole.hydra, trusted=trust.trusted_names(), foreign="the saved sweep", home=sweep.path)
     return whole.hydra

@@ -6,14 +6,14 @@ Thin, for every start of Hydra imports it. A plugin is recognised by its methods
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dlrun.errors import ConfigError
 
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from dlrun.sweeps.job_events import JobEvents
     from dlrun.sweeps.pool.task import Task, TaskResult
     from dlrun.sweeps.store import SweepStore
+
+
+SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+ADOPTED = {
+    f"{SUBMITIT}.SlurmLauncher": {"_target_": "hydra_plugins.dlrun_cluster.slurm.SlurmLauncher"},
+    f"{SUBMITIT}.LocalLauncher": {"_target_": "hydra_plugins.dlrun_cluster.slurm.SlurmLauncher", "cluster": "local"},
+    "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher": {
+        "_target_": "hydra_plugins.dlrun_cluster.ray.RayLauncher"
+    },
+}
+"""Launchers of other plugins, and the keys of ours that does more with the same settings."""
 
 
 class JobRunner(Protocol):
@@ -44,6 +55,9 @@ class JobRunner(Protocol):
 
     def stop(self, n: int) -> None:
         """Stop a running job, saved: it becomes `pruned`."""
+
+    def going(self) -> Collection[int]:
+        """The jobs that an earlier process has begun elsewhere: `run` follows them and begins none of them again."""
 
 
 class MakesJobRunner(Protocol):
@@ -113,6 +127,20 @@ class ListSweeper(Sweeper):
         """Launch all jobs in one call; returns their results."""
         # one batch: Hydra's own sweepers return a list of them
         return [self._launcher.launch(self.jobs(arguments), initial_job_idx=0)]
+
+
+def adopt(hydra: DictConfig) -> None:
+    """Put dlrun's own launcher in the place of a plugin's that hands jobs to the same scheduler; its keys stay."""
+    own = ADOPTED.get(str(hydra.launcher.get("_target_")))
+    if own is None:
+        return
+    kept = OmegaConf.to_container(hydra.launcher, resolve=False)
+    assert isinstance(kept, dict)
+    # the plugin's own value: the sweep's folder is not known yet where it is resolved
+    if kept.get("submitit_folder") == "${hydra.sweep.dir}/.submitit/%j":
+        del kept["submitit_folder"]
+    with read_write(hydra), open_dict(hydra):
+        hydra.launcher = OmegaConf.create({str(key): value for key, value in kept.items()} | own)
 
 
 def makes_job_runner(launcher: DictConfig) -> type[MakesJobRunner] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
@@ -37,6 +37,10 @@ class PoolRunner:
     def stop(self, n: int) -> None:
         if self._pool is not None:
             self._pool.stop(n)
+
+    def going(self) -> Collection[int]:
+        # its jobs end with it
+        return ()
 
     def slots(self, count: int) -> list[Slot]:
         """The slots of this machine for `count` jobs."""

@@ -46,6 +46,22 @@ class JobContext:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+def go_on(
+    folder: RunDir,
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    *,
+    hydra: DictConfig | None,
+    context: JobContext,
+    load: Load = make_dataset,
+) -> dict[str, Any]:
+    """Resume a job, or start it, as `resume` and `start` do; returns its summary."""
+    # a job killed before its first line is started again, not resumed
+    if folder.config.exists() and folder.journal.exists():
+        return resume(folder, context, load=load)
+    return start(folder, config, overrides, hydra=hydra, context=context, load=load)
+
+
 def start(
     folder: RunDir,
     config: dict[str, Any],

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from omegaconf import DictConfig
 
 from dlrun import tracking
-from dlrun.errors import UserError
+from dlrun.errors import Detached, UserError
 from dlrun.storage.files.opening import open_log
 from dlrun.storage.jobs.job import Job
 from dlrun.storage.results import Result
@@ -47,12 +47,18 @@ class SweepRunner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is not None:
+        if isinstance(error, Detached):
+            self.store.close("submitted")
+        elif error is not None:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
             self.store.close("killed" if killed else "failed", one_line(error))
             if killed:
                 output.say(f"stopped; `dlrun resume {self.store.sweep.id}` goes on from there")
         self._stack.close()
+
+    def due(self, *, retry_failed: bool = False) -> list[Job]:
+        """The jobs to start, resume or follow."""
+        return self.store.due(retry_failed=retry_failed, going=self._jobs.going())
 
     def run(
         self,

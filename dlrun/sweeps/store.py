@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -75,11 +75,11 @@ class SweepStore:
         """One job with its run."""
         return results(self.sweep, replace(self.manifest, jobs=(job,)))[0]
 
-    def due(self, *, retry_failed: bool = False) -> list[Job]:
-        """The jobs to start or resume."""
+    def due(self, *, retry_failed: bool = False, going: Collection[int] = ()) -> list[Job]:
+        """The jobs to start or resume, and those that are `going` at a scheduler."""
         again = ("missing", "killed", "failed") if retry_failed else ("missing", "killed")
-        self._wait_for_orphans()
-        return [result.job for result in self.results() if result.status in again]
+        self._wait_for_orphans(going)
+        return [result.job for result in self.results() if result.status in again or result.job.n in going]
 
     def _leave_lost(self) -> None:
         lost = {}
@@ -96,9 +96,9 @@ class SweepStore:
             verb = "is" if len(lost) == 1 else "are"
             output.say(f"{len(lost)} of {counted(len(self.manifest.jobs), 'job')} {verb} run here: {first}{more}")
 
-    def _wait_for_orphans(self) -> None:
+    def _wait_for_orphans(self, going: Collection[int]) -> None:
         # the jobs of a launcher that was killed save and end by themselves, at the latest after GRACE seconds
-        folders = [self.sweep.job(job.n) for job in self.manifest.jobs]
+        folders = [self.sweep.job(job.n) for job in self.manifest.jobs if job.n not in going]
         if any(folder.alive() for folder in folders):
             output.say("waiting for the jobs of the launcher that was killed: they save and end")
             wait_until(lambda: not any(folder.alive() for folder in folders), GRACE + 5)

@@ -23,8 +23,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig
 
-from dlrun.errors import ConfigError, RunError, UserError
-from dlrun.sweeps.plugins import lists_jobs, makes_job_runner
+from dlrun.errors import ConfigError, Detached, RunError, UserError
+from dlrun.sweeps.plugins import adopt, lists_jobs, makes_job_runner
 from dlrun.terminal import output
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def run_sweep(hydra: Hydra, master: DictConfig) -> SweepDir:
 
 
 def _has_runner(master: DictConfig) -> bool:
+    adopt(master.hydra)
     return makes_job_runner(master.hydra.launcher) is not None
 
 
@@ -82,6 +83,9 @@ def _run(hydra: Hydra, master: DictConfig) -> tuple[SweepDir, int]:
                 if not task.started:
                     raise
             return location.sweep, task.finish()
+    except Detached as detached:
+        output.say(str(detached))
+        return location.sweep, detached.exit_code
     finally:
         _remove_empty(location.sweep.path)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from omegaconf import DictConfig
 
@@ -70,6 +70,10 @@ class BatchedRunner:
 
     def stop(self, n: int) -> None:
         self._pool.stop(n)
+
+    def going(self) -> Collection[int]:
+        # its jobs end with it
+        return ()
 
     def _sort_out(self, due: Sequence[Result]) -> tuple[list[Job], list[Job]]:
         reasons = {result.job.n: policy.why_not_here(result, self._hydra) for result in due}

@@ -88,7 +88,7 @@ def _set_up(settings: WorkerSettings) -> None:
     os.environ.update(settings.environment)
     if settings.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.device
-    _redirect(settings.log)
+    redirect(settings.log)
     # a segmentation fault leaves its traceback in the log
     faulthandler.enable()
     _limit_threads(settings.threads)
@@ -98,7 +98,8 @@ def _set_up(settings: WorkerSettings) -> None:
         sys.modules["numpy.random"].seed([*os.urandom(16)])
 
 
-def _redirect(log: Path) -> None:
+def redirect(log: Path) -> None:
+    """Append the process's output to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):

@@ -134,7 +134,7 @@ class Search:
         """
         # a trial stays open if its job was killed just now
         waiting = {job.n for mine in self._open for job in mine.jobs}
-        lost = [job for job in self._store.due() if job.n not in waiting]
+        lost = [job for job in self._runner.due() if job.n not in waiting]
         if not lost:
             return
         words = "has no finished run, and is" if len(lost) == 1 else "have no finished run, and are"

@@ -29,7 +29,14 @@ from dlrun.tracking.mlflow.uri import page
 
 # the tags of a run that its model has too
 ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
-STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
+STATUS = {
+    "running": "RUNNING",
+    "submitted": "RUNNING",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "killed": "KILLED",
+    "pruned": "KILLED",
+}
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""The launchers `slurm` and `ray`. Thin: every start of Hydra imports them."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from math import isclose
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.commands.train import launch, ranks, train
+from dlrun.commands.train import explained, launch, logging_errors, ranks, train
 from dlrun.config.changes import change
 from dlrun.engine.state import State
-from dlrun.errors import DlrunError, RunError, UserError, place
+from dlrun.errors import UserError
 from dlrun.execution.ranks import world
 from dlrun.runs.build import Built
 from dlrun.runs.reload.rebuild import rebuild
@@ -29,9 +27,6 @@ from dlrun.sweeps.search import run as search
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.format import number
-
-LOGGED = "The traceback is in "
-"""The beginning of a note on an exception whose traceback a run's log has."""
 
 
 def main(argv: list[str]) -> int:
@@ -57,12 +52,9 @@ def main(argv: list[str]) -> int:
     except launch.NeedsProcesses as asked:
         return launch.launch(asked.devices, ["resume", *argv])
     except Exception as error:
-        logged = [note for note in getattr(error, "__notes__", []) if note.startswith(LOGGED)]
-        if not logged:
+        if (told := explained(error)) is None:
             raise
-        # as `dlrun train` says it
-        text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
-        raise RunError(f"{text}\n{logged[-1]}; DLRUN_TRACEBACK=1 shows it here.") from error
+        raise told from error
     return hydra_task.exit_code(resumed) if isinstance(resumed, SweepDir) else 0
 
 
@@ -101,13 +93,8 @@ def _resume_run(folder: RunDir, overrides: Sequence[str]) -> None:
     built = ranks.share(built, folder)
     try:
         # written when training begins: what fails before changes nothing
-        train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
-    except Exception as error:
-        if not isinstance(error, DlrunError) or (error.exit_code == RunError.exit_code and error.__cause__ is not None):
-            with suppress(OSError), folder.log.open("a") as log:
-                traceback.print_exception(error, file=log)
-            error.add_note(f"{LOGGED}{folder.log}")
-        raise
+        with logging_errors(folder):
+            train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
     finally:
         # with evaluation.test=every it has read the test split
         if sweep := sweep_of(folder):

@@ -21,6 +21,7 @@ class General:
     pretrain: list[str] | None = None  # overrides of the run that init_from=pretrained begins with
     init_from_skip: list[str | int] = field(default_factory=list)  # patterns of names that are not taken from there
     observers: dict[str, Any] = field(default_factory=dict)
+    resume: Literal["never", "auto"] = "never"  # auto: go on with an unfinished run of the same identity
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 A search prunes a run by SIGUSR1. A second Ctrl-C or SIGTERM ends at once. Of two nested contexts, a sweep's and a
 job's, both get the signal: both end.
+
+In a job of SLURM a second SIGTERM changes nothing, for it sends several; and SIGUSR1, by which users have themselves
+told of the limit of time, is SIGTERM for a run of no sweep.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,10 +28,12 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class Interrupt:
     """Keeps SIGINT, SIGTERM and SIGUSR1 in `signal` while it is entered.
 
-    `obeyed_at_once` is true once a signal has raised, in the middle of a step.
+    `obeyed_at_once` is true once a signal has raised, in the middle of a step. `prunes`: it is a run of a sweep.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, prunes: bool = True) -> None:
+        self._scheduled = "SLURM_JOB_ID" in os.environ
+        self._prunes = prunes or not self._scheduled
         self.signal: int | None = None
         self.obeyed_at_once = False
         self._at_once = False
@@ -75,7 +81,10 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         # for one job alone: a sweep that prunes it goes on
         if number == signal.SIGUSR1:
-            self.signal = self.signal or number
+            self.signal = self.signal or (number if self._prunes else signal.SIGTERM)
+            return
+        # one with the preemption and one at the limit of time: nobody has lost patience
+        if number == signal.SIGTERM and self.signal is not None and self._scheduled:
             return
         for outer in self._around():
             outer.signal = outer.signal or number

@@ -49,7 +49,7 @@ def run(
             "one run, and nothing else does. Type trainer.devices=1"
         )
     with (
-        Interrupt() as interrupt,
+        Interrupt(prunes=job or folder.of_a_sweep) as interrupt,
         output.tee(open_log(folder.log)),
         open_run(built, folder, resumed=resumed, job=job, machine=machine, extra=extra) as run,
         record_failure(run, interrupt),

@@ -14,7 +14,10 @@ from typing import Any
 
 from dlrun.storage import sources as code
 
-BOOKKEEPING = ("name", "cost", "tracking", "trusted", "study", "sweep", "init_from_overlap", "pretrain", "started")
+BOOKKEEPING = (
+    *("name", "cost", "tracking", "trusted", "study", "sweep", "init_from_overlap", "pretrain", "started"),
+    "resume",
+)
 """Groups and keys of the configuration that no result depends on."""
 BOOKKEEPING_OF_TRAINER = (
     "checkpoint_every",

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
     from dlrun.sweeps.plugins import JobRunner
     from dlrun.sweeps.store import SweepStore
 
-# `ray` as in the plugin hydra-ray-launcher
+INIT = (
+    *("address", "num_cpus", "num_gpus", "resources", "object_store_memory", "include_dashboard", "dashboard_host"),
+    *("namespace", "runtime_env", "log_to_driver"),
+)
+REMOTE = ("num_gpus", "memory", "resources", "accelerator_type", "max_calls", "max_retries", "runtime_env")
+
+# `ray` as in the plugin hydra-ray-launcher; other arguments are given with a plus: +hydra.launcher.ray.init.NAME=…
 KEYS: dict[str, Any] = {
     "_target_": "hydra_plugins.dlrun_cluster.ray.RayLauncher",
     # arguments of ray.init (address: auto joins a running cluster), and of ray.remote for each job
-    "ray": {"init": {"address": None}, "remote": {"num_cpus": 1, "num_gpus": None}},
+    "ray": {"init": dict.fromkeys(INIT), "remote": {"num_cpus": 1, **dict.fromkeys(REMOTE)}},
     "on_failure": "continue",
 }
 ConfigStore.instance().store(group="hydra/launcher", name="ray", node=KEYS, provider="dlrun")

@@ -442,3 +442,42 @@ def test_a_relative_path_is_found_from_elsewhere_and_after_a_move(
     monkeypatch.chdir(moved)
     assert call("train", *text, *quick, "trainer.steps=5").code == 0
     assert all_runs()[-1].summary().identity_parts["config"] == there.summary().identity_parts["config"] != identity
+
+
+def test_the_same_command_finds_its_unfinished_run(call: Call, here: Path) -> None:
+    (here / "fragile.py").write_text(
+        "import os\nfrom torch import nn\n\n\nclass Fragile(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.steps, self.linear = 0, nn.Linear(64, 10)\n\n"
+        "    def forward(self, x):\n        self.steps += self.training\n"
+        "        if self.steps > 12 and not os.path.exists('mended'):\n            raise ValueError('an accident')\n"
+        "        return self.linear(x.flatten(1))\n"
+    )
+    command = ("train", "resume=auto", "model._target_=fragile.Fragile", "trainer.steps=20", "trainer.checkpoint_every=5")
+    command = (*command, "tracking.enabled=false", "trainer.figures=false", "trainer.threads=1")
+    assert call(*command).code == 1
+    (run,) = all_runs()
+    # another run is not taken for it
+    assert call(*command, "seed=1").code == 1
+    assert len(all_runs()) == 2
+
+    (here / "mended").touch()
+    done = call(*command)
+    says(done.out, "resume=auto", str(run.path))
+    assert done.code == 0, done.err
+    assert run.status() == "finished"
+    # nothing is left to go on with: a new run, with the same result
+    assert call(*command).code == 0
+    assert len(all_runs()) == 3
+    assert all_runs()[-1].summary().metrics == run.summary().metrics
+
+
+def test_slurm_sends_several_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with Interrupt(prunes=False) as interrupt:
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert interrupt.signal == signal.SIGTERM
+    # a search prunes its jobs there too
+    with Interrupt(prunes=True) as interrupt:
+        signal.raise_signal(signal.SIGUSR1)
+        assert interrupt.signal == signal.SIGUSR1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlrun import tracking
 from dlrun.commands.train import launch, multirun, ranks
+from dlrun.commands.train.unfinished import Unfinished
+from dlrun.commands.train.unfinished import check as check_unfinished
 from dlrun.config import hydra_main
 from dlrun.config.check import check_config
-from dlrun.errors import ConfigError, RunError
+from dlrun.errors import ConfigError, DlrunError, RunError, place
 from dlrun.execution.ranks import world
 from dlrun.runs.build import Built, build
+from dlrun.runs.reload.rebuild import rebuild
 from dlrun.runs.run import run
 from dlrun.storage.machine import check_single
 from dlrun.storage.rundir import RunDir
@@ -26,6 +31,9 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
 from dlrun.sweeps.run_job import seal
 from dlrun.terminal import output
+
+LOGGED = "The traceback is in "
+"""The beginning of a note on an exception whose traceback a run's log has."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,6 +44,14 @@ def main(argv: list[str]) -> int:
         return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, sweep=_sweep)
     except launch.NeedsProcesses as asked:
         return launch.launch(asked.devices, ["train", *argv])
+    except Unfinished as found:
+        try:
+            go_on(found.folder)
+        except Exception as error:
+            if (told := explained(error)) is None:
+                raise
+            raise told from error
+        return 0
 
 
 def train_one(overrides: Sequence[str], config_dir: str | None = None) -> RunDir:
@@ -51,6 +67,9 @@ def train_one(overrides: Sequence[str], config_dir: str | None = None) -> RunDir
         if code:
             raise RunError(f"The run in {asked.folder} has ended with the exit code {code}.") from None
         return RunDir(asked.folder)
+    except Unfinished as found:
+        go_on(found.folder)
+        return found.folder
 
 
 def train_many(overrides: Sequence[str], config_dir: str | None = None) -> SweepDir:
@@ -79,13 +98,48 @@ def prepare(config: DictConfig) -> Built:
         raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
     if hydra.mode == RunMode.RUN:
         # checked now, for Hydra overwrites the configuration of a run there
-        RunDir(folder).check_free()
+        if config.get("resume") != "auto":
+            RunDir(folder).check_free()
         trainer = check_config(config)["trainer"]
         launch.check(trainer["devices"], trainer["device"], folder)
     built = build(begin_with_pretrained(config))
+    if hydra.mode == RunMode.RUN:
+        check_unfinished(built, ranks.identity_of(built), RunDir(folder))
+        RunDir(folder).check_free()
     if built.tracking.enabled:
         tracking.check(built.tracking.backends, system_metrics=built.tracking.system_metrics)
     return ranks.share(built, RunDir(folder))
+
+
+def go_on(folder: RunDir) -> None:
+    """Go on with a run by its own configuration; an error's traceback goes to its log."""
+    output.say(f"resume=auto: going on with {folder.path}")
+    built = ranks.share(rebuild(folder), folder)
+    with logging_errors(folder):
+        train(built, folder, resumed=True)
+
+
+@contextmanager
+def logging_errors(folder: RunDir) -> Iterator[None]:
+    """Have the log of a run that goes on show the traceback of what ends it."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, DlrunError) or (error.exit_code == RunError.exit_code and error.__cause__ is not None):
+            with suppress(OSError), folder.log.open("a") as log:
+                traceback.print_exception(error, file=log)
+            error.add_note(f"{LOGGED}{folder.log}")
+        raise
+
+
+def explained(error: Exception) -> RunError | None:
+    """What to tell of an error in a run that went on, with the log of its traceback; None without one."""
+    logged = [note for note in getattr(error, "__notes__", []) if note.startswith(LOGGED)]
+    if not logged:
+        return None
+    # as `dlrun train` says it
+    text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
+    return RunError(f"{text}\n{logged[-1]}; DLRUN_TRACEBACK=1 shows it here.")
 
 
 def train(

@@ -57,6 +57,15 @@ def share(built: Built, folder: RunDir) -> Built:
     return _spread(built, found, unused=unused)
 
 
+def identity_of(built: Built) -> str:
+    """The identity that a run has once all processes share it."""
+    found = world()
+    if found is None:
+        return built.identity.hash
+    execution = replace(built.execution, devices=found.size, compile=False, why="")
+    return identity(built.config, built.data, execution, built.initial_weights, built.quantities).hash
+
+
 def _spread(built: Built, found: World, *, unused: bool) -> Built:
     execution = replace(built.execution, devices=found.size, compile=False, why="")
     training = spread(built.training, found, unused=unused)

@@ -63,7 +63,8 @@ class ClusterRunner:
             raise ConfigError(
                 "hydra.launcher.detach=true: a search decides its trials as results come in. Leave it out."
             )
-        limit = max(1, count) if listed and (self._executor.queues or self._detach) else self._executor.width
+        # more than there are: that there is no further one is seen at once
+        limit = count + 1 if listed and (self._executor.queues or self._detach) else self._executor.width
         tasks = events.tasks(jobs)
         self._work(TRAIN, tasks, limit=limit, on_result=events.take, on_tick=events.show)
 

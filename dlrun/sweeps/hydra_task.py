@@ -25,6 +25,7 @@ from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
 from dlrun.sweeps.jobs.conditional import FittedJobs, fit
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.location import SweepLocation
+from dlrun.sweeps.plugins import makes_job_runner
 from dlrun.sweeps.pool_runner import check_settings
 from dlrun.sweeps.runner import SweepRunner, sweep_runner
 from dlrun.sweeps.store import SweepStore
@@ -110,6 +111,9 @@ class SweepTask:
             output.say(line)
         jobs = self._jobs(launcher, fitted.jobs, 0)
         check_settings(hydra.launcher, jobs)
+        # before there is a folder
+        if (check := getattr(makes_job_runner(hydra.launcher), "check", None)) is not None:
+            check(hydra.launcher)
         what = location.create(self.location, master=launcher.config, jobs=jobs, builder=self._builder)
         return self.enter(sweep_runner(SweepStore(sweep, what), hydra))
 

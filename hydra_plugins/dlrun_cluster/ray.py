@@ -38,3 +38,9 @@ class RayLauncher(ClusterLauncher):
         from dlrun.sweeps.cluster.runner import ClusterRunner
 
         return ClusterRunner(store, RayExecutor(hydra.launcher), detach=bool(hydra.launcher.get("detach")))
+
+    @staticmethod
+    def check(launcher: DictConfig) -> None:
+        from dlrun.sweeps.cluster import on_ray
+
+        on_ray.check()

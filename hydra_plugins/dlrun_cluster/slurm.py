@@ -58,3 +58,9 @@ class SlurmLauncher(ClusterLauncher):
 
         executor = SlurmExecutor(hydra.launcher, store.sweep.path)
         return ClusterRunner(store, executor, detach=bool(hydra.launcher.get("detach")))
+
+    @staticmethod
+    def check(launcher: DictConfig) -> None:
+        from dlrun.sweeps.cluster import on_slurm
+
+        on_slurm.check(launcher)

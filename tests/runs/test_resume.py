@@ -447,12 +447,19 @@ def test_a_relative_path_is_found_from_elsewhere_and_after_a_move(
 def test_the_same_command_finds_its_unfinished_run(call: Call, here: Path) -> None:
     (here / "fragile.py").write_text(
         "import os\nfrom torch import nn\n\n\nclass Fragile(nn.Module):\n"
-        "    def __init__(self):\n        super().__init__()\n        self.steps, self.linear = 0, nn.Linear(64, 10)\n\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.steps, self.linear = 0, nn.Linear(64, 10)\n\n"
         "    def forward(self, x):\n        self.steps += self.training\n"
         "        if self.steps > 12 and not os.path.exists('mended'):\n            raise ValueError('an accident')\n"
         "        return self.linear(x.flatten(1))\n"
     )
-    command = ("train", "resume=auto", "model._target_=fragile.Fragile", "trainer.steps=20", "trainer.checkpoint_every=5")
+    command = (
+        "train",
+        "resume=auto",
+        "model._target_=fragile.Fragile",
+        "trainer.steps=20",
+        "trainer.checkpoint_every=5",
+    )
     command = (*command, "tracking.enabled=false", "trainer.figures=false", "trainer.threads=1")
     assert call(*command).code == 1
     (run,) = all_runs()

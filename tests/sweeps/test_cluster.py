@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.plugins import adopt, makes_job_runner
-from tests.facts import says
+from tests.facts import refuses, says
 from tests.sweeps.stand_in import StandIn, StandInTask
 from tests.sweeps.test_sweep import QUICK, SHORT, odd
 
@@ -30,6 +31,7 @@ SLURM = ("train", "-m", "hydra/launcher=slurm")
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
     monkeypatch.setattr("dlrun.sweeps.cluster.on_slurm.SlurmExecutor", StandIn)
+    monkeypatch.setattr("dlrun.sweeps.cluster.on_slurm.check", lambda launcher: None)
     monkeypatch.setattr("dlrun.sweeps.cluster.runner.TICK", 0.02)
     monkeypatch.setattr("dlrun.sweeps.cluster.runner.LATE", 0.0)
     monkeypatch.setattr(StandIn, "tasks", {})
@@ -126,6 +128,16 @@ def test_a_search_is_not_detached(call: Call, here: Path, stand_in: type[StandIn
     )
     assert done.code == 2
     says(done.err, "hydra.launcher.detach=true", "Leave it out")
+
+
+def test_what_is_not_installed_is_told_before_there_is_a_folder(
+    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("submitit", "ray"):
+        monkeypatch.setitem(sys.modules, package, None)
+        launcher = {"submitit": "slurm", "ray": "ray"}[package]
+        refuses(call("train", "-m", f"hydra/launcher={launcher}", *SHORT, "seed=0,1"), f"dlrun[{launcher}]")
+    assert not all_sweeps()
 
 
 @pytest.mark.parametrize(

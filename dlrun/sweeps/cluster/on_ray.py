@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.errors import MissingModule, UserError
+from dlrun.errors import MissingModule, RunError, UserError
 from dlrun.sweeps.cluster.executor import Submitted
 
 
@@ -56,18 +56,28 @@ class RayExecutor:
             return self._ray
         # Ray would hide the GPUs of a task that asks for none, and says that this changes
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        try:
-            import ray
-        except ImportError:
-            raise MissingModule("hydra/launcher=ray needs Ray. Type: pip install 'dlrun[ray]'") from None
+        check()
+        import ray
+
         if not ray.is_initialized():
             try:
                 # the lines of jobs are in their logs
                 ray.init(**{"log_to_driver": False, "include_dashboard": None, **self._init})
             except (ConnectionError, ValueError, TypeError) as error:
                 raise UserError(f"hydra.launcher.ray.init: {' '.join(str(error).split())}") from error
+            except Exception as error:
+                # Ray's own: a part of it that has not started in time
+                raise RunError(f"Ray could not be started: {' '.join(str(error).split())}") from error
         self._ray = ray
         return ray
+
+
+def check() -> None:
+    """Raise `MissingModule` if Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        raise MissingModule("hydra/launcher=ray needs Ray. Type: pip install 'dlrun[ray]'") from None
 
 
 class _RayTask:

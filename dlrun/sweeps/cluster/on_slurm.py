@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,13 @@ class SlurmExecutor:
 
     def find(self, id: str) -> Submitted | None:
         return _LocalTask(id) if self._local else self._queue.task(id)
+
+
+def check(launcher: DictConfig) -> None:
+    """Raise `UserError` for settings that submitit or this machine refuse."""
+    settings = _settings(launcher)
+    with tempfile.TemporaryDirectory() as folder:
+        _executor({**settings, "submitit_folder": None}, Path(folder), local=settings["cluster"] == "local")
 
 
 def _settings(launcher: DictConfig) -> dict[str, Any]:

@@ -33,8 +33,7 @@ ADVICE = (
     "Put a copy of it back, or delete it: `dlrun resume` then writes it anew, from the journal and the checkpoints."
 )
 
-Status = Literal["running", "finished", "failed", "killed", "pruned", "submitted"]
-"""`submitted` is a sweep's alone: its jobs wait or run at a scheduler, and nobody follows them."""
+Status = Literal["running", "finished", "failed", "killed", "pruned", "submitted"]  # the last: of a detached sweep
 
 
 class Uploaded(Record):

@@ -119,7 +119,8 @@ def record_failure(run: OpenRun, interrupt: Interrupt) -> Iterator[None]:
         yield
     except BaseException as error:
         ranks = run.built.training.ranks
-        lost = ranks.explain(error) if ranks else None
+        # a signal says itself why the run ends; who sent it may have ended the process that the others ask, too
+        lost = ranks.explain(error) if ranks and isinstance(error, Exception) else None
         end = RunError(lost) if lost else _cause(error, interrupt, run.state)
         try:
             run.recorder.close()  # who sees the end finds the checkpoints complete

@@ -21,7 +21,7 @@ SETTINGS = (
 )
 RUN = ("train", *SETTINGS)
 SWEEP = ("train", "-m", *SETTINGS, "seed=range(3)", "hydra.launcher.slots=2", "sweep.figures=false")
-TWO = ("train", *SETTINGS, "trainer.devices=2", "trainer.steps=2500")
+TWO = ("train", *SETTINGS, "trainer.devices=2", "trainer.steps=800")
 UNTRACKED = "tracking.enabled=false"
 
 

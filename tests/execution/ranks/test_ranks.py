@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,11 @@ import torch
 from dlrun.datasets.tensors.augment import Augment
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.batches import Batches
+from dlrun.engine.state import State
+from dlrun.errors import RunError
 from dlrun.execution.ranks.batches import RankBatches, StandIn
+from dlrun.runs.interrupt import Interrupt
+from dlrun.runs.open_run import record_failure
 from dlrun.storage.journal import curves
 from tests.execution.ranks.conftest import Together
 
@@ -155,6 +160,22 @@ def test_ctrl_c_ends_all_after_the_same_step(together: Together, here: Path) -> 
     folder, content = summary(here, "stopped")
     assert content["status"] == "killed"
     assert torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["state"]["step"] == content["steps"]
+
+
+@pytest.mark.parametrize("error, status", [(SystemExit(143), "killed"), (ValueError(), "failed")])
+def test_a_signal_is_the_end_though_the_launcher_has_ended_too(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("dlrun.runs.open_run._write_status", lambda run, status, error: written.append(status))
+    ranks = SimpleNamespace(explain=lambda error: "another has ended")
+    observers = SimpleNamespace(end=lambda *given, **named: None)
+    built = SimpleNamespace(training=SimpleNamespace(ranks=ranks), observers=observers)
+    run: Any = SimpleNamespace(built=built, recorder=SimpleNamespace(close=lambda: None), state=State())
+    raised = SystemExit if status == "killed" else RunError
+    with pytest.raises(raised), record_failure(run, Interrupt()):
+        raise error
+    assert written == [status]
 
 
 def test_a_sweep_has_one_process_a_job(call: Any) -> None:

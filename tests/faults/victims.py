@@ -17,7 +17,7 @@ from tests import processes
 STEPS = 1500
 SETTINGS = (
     *("+experiment=digits", "trainer.compile=false", "trainer.figures=false", f"trainer.steps={STEPS}"),
-    *("trainer.log_every=20", "trainer.evaluate_every=100", "trainer.checkpoint_every=100", "tracking.wait=20"),
+    *("trainer.log_every=20", "trainer.evaluate_every=100", "trainer.checkpoint_every=100", "tracking.wait=1"),
 )
 RUN = ("train", *SETTINGS)
 SWEEP = ("train", "-m", *SETTINGS, "seed=range(3)", "hydra.launcher.slots=2", "sweep.figures=false")

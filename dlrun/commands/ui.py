@@ -7,7 +7,6 @@ import signal
 import sys
 import webbrowser
 from contextlib import redirect_stderr
-from typing import Any
 
 from dlrun import tracking
 from dlrun.commands.sync import all_tracked, count, find_any
@@ -19,6 +18,7 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.tracking.content.settings import config_of, experiment_of
+from dlrun.tracking.mlflow.client import open_client
 from dlrun.tracking.mlflow.diagnosis import explain
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.secrets import hiding, message
@@ -114,9 +114,7 @@ def _open(root: str, chosen: Chosen, address: Address, *, browser: bool) -> int:
 
 def _view(chosen: Chosen, address: Address) -> tuple[str, str]:
     """The addresses behind `#/`: of the charts of a run, of a sweep or of all, and of the chosen one's own page."""
-    from mlflow import MlflowClient
-
-    client: Any = MlflowClient(tracking_uri=address.reveal())
+    client = open_client(address)
     run_id = chosen.summary().mlflow_run_id if chosen else None
     if chosen and run_id:
         return page_of(client, chosen, run_id)

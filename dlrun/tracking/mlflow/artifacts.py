@@ -12,6 +12,7 @@ from urllib.request import url2pathname
 from dlrun.storage.files.links import leads_out
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.terminal.escape import encodable
+from dlrun.tracking.mlflow.client import open_client
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import has_server
 
@@ -49,9 +50,7 @@ class Artifacts:
         text = encodable(text)
         place = self._place()
         if place is None:
-            from mlflow import MlflowClient
-
-            MlflowClient(tracking_uri=self.address.reveal()).log_text(self.run_id, text, name)
+            open_client(self.address).log_text(self.run_id, text, name)
             return
         folder = _within(place, Path(name).parent)
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,9 +70,7 @@ class Artifacts:
     def _sender(self) -> Any:
         # a server is asked for the place; any other store is at `artifact_uri`
         if has_server(self.address):
-            from mlflow import MlflowClient
-
-            return MlflowClient(tracking_uri=self.address.reveal())
+            return open_client(self.address)
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(self.artifact_uri, tracking_uri=self.address.reveal())

@@ -13,20 +13,32 @@ from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.limits import tag_filter
 from dlrun.tracking.mlflow.names.tags import PROGRESS, read_tag
+from dlrun.tracking.mlflow.names.token import read_token
 from dlrun.tracking.mlflow.uri import has_server
 
 # how often MLflow sends a request again; it reads the variable for each
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
+def open_client(address: Address) -> Any:
+    """An `MlflowClient` with the token of now."""
+    from mlflow import MlflowClient
+
+    read_token()
+    return MlflowClient(tracking_uri=address.reveal())
+
+
 class ClientBackend:
     """The store at an address, through `MlflowClient`."""
 
     def __init__(self, address: Address) -> None:
-        from mlflow import MlflowClient
-
         self._address = address
-        self._client: Any = MlflowClient(tracking_uri=address.reveal())
+        self._opened = open_client(address)
+
+    @property
+    def _client(self) -> Any:
+        read_token()  # for each call, as MLflow itself reads ~/.mlflow/credentials
+        return self._opened
 
     def experiment(self, name: str, artifacts: Path) -> str:
         from mlflow.exceptions import MlflowException

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from dlrun.errors import DlrunError
 from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.names.answers import explain_answer, explain_tls
+from dlrun.tracking.mlflow.names.file_stores import explain_files
 from dlrun.tracking.mlflow.names.secrets import message
-from dlrun.tracking.mlflow.uri import missing_driver, sqlite_file
+from dlrun.tracking.mlflow.uri import has_server, missing_driver, sqlite_file
 
-# answers of a server that say the same however often it is asked
-REFUSED = {"UNAUTHENTICATED": "no login", "PERMISSION_DENIED": "no permission", "CUSTOMER_UNAUTHORIZED": "no login"}
 # what MLflow and its migrations say of a database of another version
 OTHER_TABLES = ("out-of-date database schema", "Can't locate revision")
 # what PostgreSQL and MySQL say of a wrong login or name
@@ -28,6 +28,8 @@ def explain(error: BaseException, address: Address) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, DlrunError | LaterStore):
             return str(cause)
+        if found := explain_files(cause):
+            return f"The store is {address}. {found}"
         if isinstance(cause, ImportError):
             return f"The store is {address}. {missing_driver(cause)}"
         if isinstance(cause, PermissionError):
@@ -35,12 +37,8 @@ def explain(error: BaseException, address: Address) -> str | None:
             return f"{place} may not be used: {cause.strerror}. Check the permissions of it and of its folder."
         if isinstance(cause, sqlite3.Error) and (found := _of_file(cause, address)):
             return found
-        code = getattr(cause, "error_code", None)
-        if code in REFUSED:
-            return (
-                f"The store {address} refuses ({REFUSED[code]}): {message(cause, 200)}\n"
-                "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
-            )
+        if has_server(address) and (found := explain_tls(cause, address) or explain_answer(cause, address)):
+            return found
         if any(words in str(cause) for words in OTHER_TABLES):
             return (
                 f"The store {address} has the tables of another MLflow than the installed one: {message(cause, 200)}\n"

@@ -9,6 +9,7 @@ from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.owner import FOLDER_TAGS, other_owner
+from dlrun.tracking.mlflow.client import open_client
 from dlrun.tracking.mlflow.diagnosis import explain
 from dlrun.tracking.mlflow.names.limits import tag_filter
 from dlrun.tracking.mlflow.names.secrets import message
@@ -35,9 +36,7 @@ def delete(folder: RunDir | SweepDir) -> Path | None:
     quiet_mlflow()
     try:
         prepare(address, artifact_folder(folder))
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=address.reveal())
+        client = open_client(address)
         return _delete(client, folder, known, local=file is not None)
     except Exception as error:  # whatever the store or the network has
         if getattr(error, "error_code", None) != GONE:

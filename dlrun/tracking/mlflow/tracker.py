@@ -10,10 +10,12 @@ from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import MADE, outputs_of
-from dlrun.tracking.mlflow import diagnosis, removal
+from dlrun.tracking.mlflow import removal
 from dlrun.tracking.mlflow.connection import MlflowConnection, connect
+from dlrun.tracking.mlflow.diagnosis import explain
+from dlrun.tracking.mlflow.names.token import read_token
 from dlrun.tracking.mlflow.store import creation_time, quiet_mlflow
-from dlrun.tracking.mlflow.uri import artifact_folder, check_address, check_driver, store_address
+from dlrun.tracking.mlflow.uri import artifact_folder, check_address, check_authority, check_driver, store_address
 
 
 class Mlflow:
@@ -26,6 +28,8 @@ class Mlflow:
     def check(self, *, system_metrics: bool = False) -> None:
         check_address()
         check_driver()
+        check_authority()
+        read_token()
         if system_metrics and importlib.util.find_spec("psutil") is None:
             raise UserError(
                 "tracking.system_metrics=true needs the package psutil, which is not installed.\n"
@@ -45,7 +49,7 @@ class Mlflow:
         return connect(store_address(folder), artifact_folder(folder))
 
     def explain(self, folder: RunDir | SweepDir, error: Exception) -> str | None:
-        return diagnosis.explain(error, store_address(folder))
+        return explain(error, store_address(folder))
 
     def link(self, folder: RunDir | SweepDir) -> str:
         return folder.summary().mlflow_url or f"dlrun ui {folder.id}"

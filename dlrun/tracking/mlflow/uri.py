@@ -19,10 +19,13 @@ from dlrun.terminal.escape import encodable
 from dlrun.tracking.content.state import outputs_of
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.secrets import hide_secrets
+from dlrun.tracking.mlflow.names.token import read_token
 
 # the kinds of store that MLflow opens itself, and those with a server before them
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
+# the file of certificates that MLflow trusts instead of the system's
+AUTHORITY = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 # the packages of database drivers, by the name of their module
 PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
 
@@ -42,6 +45,7 @@ def using(address: Address) -> Iterator[None]:
     """Have MLflow's own functions use a store within the context, for models and runs alike."""
     # by the environment, and put back: what `set_tracking_uri` writes there stays, and would name this store for other
     # folders, for uploaders that start later, and in place of the stamp of the folder's own store
+    read_token()
     wanted = {"MLFLOW_TRACKING_URI": address.reveal(), "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -103,6 +107,13 @@ def check_address() -> None:
             f"MLFLOW_TRACKING_URI is `{address}`: `{kind}:` is no kind of store that MLflow knows."
             f"{did_you_mean(kind, valid)}\nValid are {', '.join(valid)}; for example http://host:5000."
         )
+
+
+def check_authority() -> None:
+    """Raise `UserError` if the file of certificates that MLflow is to trust is missing."""
+    file = os.environ.get(AUTHORITY, "")
+    if file and Address(os.environ.get("MLFLOW_TRACKING_URI", "")).dialect == "https" and not Path(file).exists():
+        raise UserError(f"{AUTHORITY} is `{file}`, which is not there. Set it to your authority's file (ca.pem).")
 
 
 def check_driver() -> None:

@@ -1,1 +1,1 @@
-"""Addresses, names and values, as MLflow takes them."""
+"""What MLflow is told and what it says: addresses, names, values, logins, answers."""

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # three processes, for a third of the time they wait for programs; one thread each, as the models are small
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal
-CODE := dlrun hydra_plugins tests benchmarks examples
+CODE := dlrun hydra_plugins tests benchmarks examples deploy
 # an existing folder of data sets beside the checkout, if DLRUN_DATA does not say otherwise
 export DLRUN_DATA ?= $(abspath $(wildcard ../shared/data))
 ifeq ($(DLRUN_DATA),)

@@ -97,6 +97,8 @@ def start_postgres(place: Place) -> subprocess.Popen[bytes]:
     """Start PostgreSQL, reachable by its socket alone."""
     programs = programs_of_postgres()
     user = {"user": DATABASE_USER, "group": DATABASE_USER} if os.geteuid() == 0 else {}
+    if user and subprocess.run(["test", "-x", place.folder], **user).returncode:
+        sys.exit(f"The user {DATABASE_USER} may not enter {place.folder}: choose one whose parents all may enter.")
     for folder in (place.database, place.socket):
         folder.mkdir(mode=0o700, exist_ok=True)
         if user:

@@ -67,6 +67,10 @@ class RunError(DlrunError):
 class NonFinite(RunError):
     """The loss of a step is not a finite number."""
 
+    def __init__(self, message: str, *, step: int | None = None, loss: float | None = None) -> None:
+        super().__init__(message)
+        self.step, self.loss = step, loss
+
 
 class Detached(DlrunError):
     """A sweep whose jobs go on without this process."""

@@ -13,6 +13,7 @@ from dlrun.engine.state import State
 from dlrun.errors import UserError
 from dlrun.execution.ranks import world
 from dlrun.runs.build import Built
+from dlrun.runs.recording import nonfinite
 from dlrun.runs.reload.rebuild import rebuild
 from dlrun.storage import checkpoint, run_config
 from dlrun.storage.lookup import find, find_sweep, sweep_of
@@ -43,10 +44,13 @@ def main(argv: list[str]) -> int:
         default=[],
         help="changes of a run's length, device, intervals or tracking",
     )
+    parser.add_argument("--from-nan", action="store_true", help="take the step again whose loss was no finite number")
     parser.add_argument("--retry-failed", action="store_true", help="run a sweep's failed jobs again too")
     arguments = parser.parse_args(argv)
     if (joined := world.world()) is not None and not joined.first:
         return ranks.follow()
+    if arguments.from_nan:
+        return _look(arguments.run, arguments.overrides)
     try:
         resumed = resume(arguments.run, arguments.overrides, retry_failed=arguments.retry_failed)
     except launch.NeedsProcesses as asked:
@@ -73,6 +77,21 @@ def resume(reference: str, overrides: Sequence[str] = (), *, retry_failed: bool 
     folder = find(reference, what="run or sweep")
     _resume_run(folder, overrides)
     return folder
+
+
+def _look(reference: str, overrides: Sequence[str]) -> int:
+    """Take the step of a run again whose loss was no finite number."""
+    if overrides:
+        raise UserError(f"`{overrides[0]}`: --from-nan takes the step again as it was. Leave it out.")
+    folder = find(reference, what="run")
+    if folder.alive():
+        raise UserError(f"{folder.path} is being trained by another process.")
+    folder.check_writable("To look at this run, copy its folder to a place of your own.")
+    if folder.summary().stacked:
+        raise UserError(f"{folder.path} was trained in a stack, which has no checkpoint of its own. Train it alone.")
+    built = rebuild(folder)
+    nonfinite.look(built.training, built.execution, built.observers, folder)
+    return 0
 
 
 def _resume_run(folder: RunDir, overrides: Sequence[str]) -> None:

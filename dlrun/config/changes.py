@@ -14,7 +14,7 @@ from dlrun.terminal import output
 CHANGEABLE = [
     *(
         f"trainer.{key}"
-        for key in ("epochs", "steps", "minutes", "patience", "device", "devices", "workers", "figures")
+        for key in ("epochs", "steps", "minutes", "patience", "on_spike", "device", "devices", "workers", "figures")
     ),
     *(f"trainer.{key}_every" for key in ("evaluate", "checkpoint", "log")),
     *("evaluation.test", "evaluation.batch_size"),

@@ -48,6 +48,7 @@ class Trainer:
     clip: float | None = None
     log_gradients: bool = False
     log_parameters: bool = False
+    on_spike: Literal["skip", "rewind", "stop"] | None = None  # of the training loss; null: one not finite ends the run
     patience: int | None = None
     ema: float | None = None
     device: str = "auto"

@@ -53,7 +53,9 @@ class LossMeter:
                     )
                 raise NonFinite(
                     f"The loss of step {step} is {loss}. A smaller optimizer.lr, a warm-up (schedule.warmup=0.1) "
-                    f"or trainer.clip=1 often helps."
+                    f"or trainer.clip=1 often helps.",
+                    step=step,
+                    loss=loss,
                 )
 
     def mean(self) -> dict[str, float]:

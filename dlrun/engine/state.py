@@ -15,7 +15,8 @@ class State:
 
     `best_rank` orders validations: the monitored metric (negated if higher is better), then the loss. The loss
     decides between equal metrics: an error over few samples takes few values. `window` holds the losses since the last
-    point of the curve, with sample counts or weights, so that a resumed curve equals an uninterrupted one.
+    point of the curve, with sample counts or weights, so that a resumed curve equals an uninterrupted one. `recent` are
+    the losses that spikes are told from, and `spikes` the steps that were left out (`trainer.on_spike`).
     """
 
     step: int = 0
@@ -24,6 +25,8 @@ class State:
     waited: int = 0
     train_seconds: float = 0.0
     window: list[tuple[float, float]] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
+    spikes: list[int] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

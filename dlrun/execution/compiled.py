@@ -103,6 +103,8 @@ def why_not(run: Steppable) -> str | None:
     rule = _rule(run)
     if not isinstance(rule, TensorRule):
         return f"{type(rule).__name__} has no form in which the rate is a tensor (SGD and Adam have)"
+    if getattr(run, "guard", None):
+        return "steps may be left out (trainer.on_spike)"
     if getattr(run, "thaw", None):
         return "parts that are frozen begin to train (finetune.unfreeze)"
     if getattr(rule, "dampening", 0.0):

@@ -37,6 +37,7 @@ from dlrun.runs.measures.monitor import set_monitor
 from dlrun.runs.measures.quantities import are_of_batches, quantities
 from dlrun.runs.parts import Parts, make_dataset, make_parts
 from dlrun.runs.recording.observers import Observers, make_observers
+from dlrun.runs.recording.spikes import guarded
 from dlrun.runs.weights import overlap
 from dlrun.runs.weights.learned import Learned
 from dlrun.runs.weights.overlap import begin
@@ -135,6 +136,7 @@ def assemble(
     measured = quantities(plain, parts, evaluation.batch_size)
     training = _make_training(plain, parts, batches, trainer, evaluation)
     training.memory = memory
+    training = guarded(training, trainer.on_spike)
     training.schedule = observers.scaled(training.schedule)
     set_monitor(training, evaluation, parts.data, measured)
     execution = _choose_execution(trainer, parts, training, first_pass, decided)

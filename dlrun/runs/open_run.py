@@ -16,7 +16,7 @@ from dlrun.config.settings import Cost
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine.reading.streams import size_of
 from dlrun.engine.state import State
-from dlrun.errors import Pruned, RunError
+from dlrun.errors import NonFinite, Pruned, RunError
 from dlrun.execution import device
 from dlrun.execution.energy.bill import NOTHING, Bill, open_bill, spent_before
 from dlrun.execution.energy.sampler import Sampler, sampling
@@ -24,6 +24,7 @@ from dlrun.execution.timing import steps_within
 from dlrun.runs.build import Built, make_plan
 from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
+from dlrun.runs.recording.nonfinite import locate
 from dlrun.runs.recording.restore import restore
 from dlrun.runs.weights import learned
 from dlrun.storage import run_config
@@ -122,16 +123,19 @@ def record_failure(run: OpenRun, interrupt: Interrupt) -> Iterator[None]:
         # a signal says itself why the run ends; who sent it may have ended the process that the others ask, too
         lost = ranks.explain(error) if ranks and isinstance(error, Exception) else None
         end = RunError(lost) if lost else _cause(error, interrupt, run.state)
+        if isinstance(end, NonFinite):
+            end = locate(run.built.training, run.folder, end)
         try:
             run.recorder.close()  # who sees the end finds the checkpoints complete
             run.built.observers.end(run.state.step, _status(end), error=end)
         finally:
-            _write_status(run, _status(end), end if lost else error)
+            _write_status(run, _status(end), end if lost or isinstance(end, NonFinite) else error)
             if interrupt.obeyed_at_once:
                 output.say(_say_saved(run))
         if end is error:
             raise
-        raise end from error
+        # it is said in full: a traceback of the loop would tell nothing
+        raise end from (None if isinstance(end, NonFinite) else error)
 
 
 def _cause(error: BaseException, interrupt: Interrupt, state: State) -> BaseException:
@@ -174,7 +178,7 @@ def _status(error: BaseException) -> Status:
 def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, *, job: bool) -> None:
     training, execution, data = built.training, built.execution, built.data
     sizes = {name: n for name in ("train", "validation", "test") if (n := size_of(getattr(data, name)))}
-    summary.name, summary.status, summary.error = built.config["name"], "running", None
+    summary.name, summary.status, summary.error, summary.nonfinite = built.config["name"], "running", None, {}
     if summary.command is None:
         summary.command, summary.directory = machine.command, str(Path.cwd())
     summary.kind, summary.sweep = ("job", id_of(folder.path.parent)) if job else ("run", None)

@@ -16,6 +16,7 @@ from dlrun.runs.build import Built
 from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.measures import memory
 from dlrun.runs.open_run import OpenRun, open_run, record_failure, write_cost
+from dlrun.runs.recording.spikes import train
 from dlrun.runs.scoring import evaluate_splits, read_test_if_due
 from dlrun.storage import checkpoint
 from dlrun.storage.checkpoint import BestWeights
@@ -63,7 +64,7 @@ def run(
         if ranks := run.built.training.ranks:
             ranks.begin(run.built.training.checkpoint(run.state))
         with _profiled(run, interrupt.stops(ranks, lambda: bool(observers.stopped))) as stop:
-            run.state = loop.train(run.built.training, run.state, run.recorder, stop)
+            run.state = train(run.built.training, run.state, run.recorder, stop)
         return complete_run(run, interrupt)
 
 
@@ -141,6 +142,7 @@ def _finish(run: OpenRun) -> Collected | None:
         summary.selected_by = selected_by
         summary.stopped = built.observers.stopped
         summary.best_step = best.step
+        summary.spikes = run.state.spikes
         write_cost(summary, run)
     return seen
 

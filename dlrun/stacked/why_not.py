@@ -86,6 +86,8 @@ def _own(training: Training) -> str | None:
         return f"metrics.{name} adds up states of its own, those of one model"
     if training.objective.target_scale is not None:
         return "dataset.scale_targets: its metrics are scaled back for one model"
+    if getattr(training, "guard", None):
+        return "each run goes back by steps of its own (trainer.on_spike)"
     if training.log_parameters:
         return "the parameters of one run are curves (trainer.log_parameters)"
     return training.own.why_not_one_program() if training.own else None

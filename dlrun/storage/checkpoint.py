@@ -71,6 +71,8 @@ class Checkpoint(_Content):
 
     stream: dict[str, Any] = field(default_factory=dict)
     """The place in the stream of training samples, as `engine.reading.streams` keeps it."""
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    """Earlier checkpoints, for a run to go back to (`trainer.on_spike=rewind`)."""
 
     @property
     def step(self) -> int:

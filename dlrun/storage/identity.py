@@ -151,6 +151,7 @@ NEW = {
     "log_gradients": False,
     "log_parameters": False,
     "micro_batch": "auto",
+    "on_spike": None,
 }
 """Keys that older runs lack, with the value that means what these did. Logged gradients and parameters count as a
 result: a run without them is no substitute."""

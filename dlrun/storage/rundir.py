@@ -99,6 +99,11 @@ class RunDir:
         return self.path / "checkpoints" / "best.pt"
 
     @property
+    def before_nan(self) -> Path:
+        """The state before the step whose loss was no finite number, once it was taken again."""
+        return self.path / "checkpoints" / "before_nan.pt"
+
+    @property
     def learned(self) -> Path:
         """Keys of the samples that the weights have learned from."""
         return self.path / "learned.pt"

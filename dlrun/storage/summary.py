@@ -172,8 +172,7 @@ class Summary(FolderSummary):
     initial_weights = Key[str | None](None)
     origin = Key[Origin]({})
     seed = Key[int | None](None)
-    # the SHA-256 of `.hydra/config.yaml`; while it is replaced, of the new one too
-    config_digests = Key[Sequence[str]](())
+    config_digests = Key[Sequence[str]](())  # SHA-256 of `.hydra/config.yaml`; while it is replaced, of the new one too
     spec = Key[Mapping[str, Any]]({})
     # of the raw inputs, and how they are prepared: `dlrun predict` needs no data set
     inputs = Key[Mapping[str, Any]]({})
@@ -184,8 +183,7 @@ class Summary(FolderSummary):
     flop_per_step = Key[int | None](None)
     horizon = Key[int | None](None)
     minutes = Key[float | None](None)
-    # of `test_reads`, those for other sweeps that reuse the run, by the sweep's id
-    test_reads_for = Key[Mapping[str, int]]({})
+    test_reads_for = Key[Mapping[str, int]]({})  # of `test_reads`, those for sweeps that reuse the run, by their ids
 
     # where it was trained
     device = Key[str | None](None)
@@ -206,6 +204,8 @@ class Summary(FolderSummary):
     best_step = Key[int | None](None)
     stopped = Key[Mapping[str, str]]({})  # the observer that has ended the training: `by`, `reason`
     steps = Key[int | None](None)
+    nonfinite = Key[Mapping[str, Any]]({})  # a loss that is none: its `step`, `loss`, `samples`, and those `odd`
+    spikes = Key[Sequence[int]](())  # the steps left out
     train_seconds = Key[float | None](None)
     cost = Key[Mapping[str, float]]({})
     cost_notes = Key[Mapping[str, str]]({})  # `basis` of the energy, `currency` of the money

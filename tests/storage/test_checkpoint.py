@@ -23,7 +23,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert (found.step, found.optimizer, found.state) == (3, {"steps": 3}, {"step": 3})
     assert torch.equal(found.model["w"], torch.ones(2))
     assert checkpoint.load_model(path).keys() == {"w"}
-    fields = {"format", "model", "optimizer", "average", "state", "own", "observers", "stream"}
+    fields = {"format", "model", "optimizer", "average", "state", "own", "observers", "stream", "kept"}
     assert torch.load(path, weights_only=True).keys() == fields
 
 

@@ -151,6 +151,8 @@ def _why_not(training: Training, processes: int) -> str | None:
         return f"{type(optimizer).__name__} computes its step in one process. Type trainer.devices=1"
     if not isinstance(batches, Batches):
         return "a stream is read by one process. Type trainer.devices=1"
+    if getattr(training, "guard", None):
+        return "trainer.on_spike goes back by some steps in one process. Type trainer.on_spike=null"
     if batches.size < processes:
         return (
             f"a batch of {batches.size} has no sample for some of the processes. "

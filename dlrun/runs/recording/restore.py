@@ -9,6 +9,7 @@ from dlrun.engine.loop import Training
 from dlrun.engine.state import State
 from dlrun.errors import UserError
 from dlrun.runs.recording.observers import Observers
+from dlrun.runs.recording.spikes import GuardedTraining
 from dlrun.runs.weights import loading
 from dlrun.storage import checkpoint
 from dlrun.storage.rundir import RunDir
@@ -33,6 +34,8 @@ def restore(training: Training, observers: Observers, folder: RunDir) -> State:
     with checkpoint.taking(folder.last):
         state = loop.restore(training, last)
         observers.load(last.observers)
+        if isinstance(training, GuardedTraining):
+            training.resume(last, state)
     # a loss that is no number ranks as infinity
     if state.best_step is not None and state.best_rank is not None and isfinite(state.best_rank[1]):
         loading.check_own(folder, folder.last, state.best_step, {"val/loss": state.best_rank[1]})

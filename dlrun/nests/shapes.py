@@ -23,6 +23,17 @@ def is_shape(value: Any) -> bool:
     return isinstance(value, tuple | list) and all(size is None or isinstance(size, int) for size in value)
 
 
+def shapes_in(shapes: Any) -> list[tuple[int | None, ...]]:
+    """All shapes of a nest, in order.
+
+    >>> shapes_in({"a": (3,), "b": ((None, 2), ())})
+    [(3,), (None, 2), ()]
+    """
+    found: list[tuple[int | None, ...]] = []
+    map_shapes(found.append, shapes)
+    return found
+
+
 def map_shapes(function: Callable[[tuple[int | None, ...]], Any], shapes: Any) -> Any:
     """The nest with `function` of each shape."""
     if is_shape(shapes):

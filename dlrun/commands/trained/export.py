@@ -110,7 +110,7 @@ def _report(trained: TrainedModel, kind: str, files: list[Path], written: Writte
             shape = [*each["shape"]]
             if trained.predictor.spec.task == "language" and "tokens" in written.free:
                 shape[1] = f"tokens ≤ {shape[1]}"
-            said = f": {each['is']}" if "is" in each else ""
+            said = f": {each['is']}" if each.get("is") else ""
             output.say(f"  {each['name']:8} {each['dtype']} [{', '.join(map(str, shape))}]{said}")
     output.say(f"  {written.compared}")
     if trained.predictor.views is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dlrun.nests.nest import Nest, named_leaves
 from dlrun.runs.export.graph import INPUT
 from dlrun.runs.export.trained import TrainedModel
 from dlrun.storage.machine import inspect
@@ -17,7 +18,7 @@ GROUPS = ("dataset", "model", "loss", "optimizer", "schedule", "trainer", "evalu
 """The parts of the configuration that say how the model was made. Others may have addresses and paths."""
 
 
-def make_card(trained: TrainedModel, given: Tensor, found: dict[str, Tensor], *, prepares: bool) -> dict[str, Any]:
+def make_card(trained: TrainedModel, given: Nest, found: dict[str, Tensor], *, prepares: bool) -> dict[str, Any]:
     """The card of a model that takes inputs such as `given` and returns such as `found`.
 
     `prepares`: the preparation of raw inputs is in the file.
@@ -32,7 +33,10 @@ def make_card(trained: TrainedModel, given: Tensor, found: dict[str, Tensor], *,
     takes = takes.replace("the model's metadata", "the card").replace("inputs.prepare", "raw_inputs.prepare")
     return {
         "task": spec.task,
-        "inputs": [_tensor(INPUT, given) | {"is": "raw inputs, prepared inside" if prepares else takes}],
+        "inputs": [
+            _tensor(name or INPUT, each) | {"is": "raw inputs, prepared inside" if prepares else takes}
+            for name, each in named_leaves(given)
+        ],
         "outputs": [_tensor(name, value) for name, value in found.items()],
         "classes": spec.classes,
         "class_names": list(spec.class_names),

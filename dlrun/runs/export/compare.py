@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dlrun.errors import UserError
+from dlrun.nests.nest import Nest, map_nest
 from dlrun.runs.export.formats import Ask
 from dlrun.runs.export.graph import outputs, tracing
 
@@ -24,7 +26,7 @@ class Comparison(NamedTuple):
     shorter: bool = False
 
 
-def compare(ask: Ask, model: nn.Module, given: Tensor, prepared: Tensor, *, tokens: bool, free: bool) -> Comparison:
+def compare(ask: Ask, model: nn.Module, given: Nest, prepared: Nest, *, tokens: bool, free: bool) -> Comparison:
     """Compare a file's answers to `given` with a model's to `prepared`, all at once, one alone, and twice as many.
 
     Of tokens shorter windows are asked too; with `free` the file says that it takes them. Raises `UserError` if it
@@ -32,9 +34,9 @@ def compare(ask: Ask, model: nn.Module, given: Tensor, prepared: Tensor, *, toke
     """
     found = Comparison(0.0, 0.0)
     for name, take in (("all samples", slice(None)), ("one sample", slice(1))):
-        found = _differ(ask, model, given[take], prepared[take], found, name)
-    twice = torch.cat([given, given]), torch.cat([prepared, prepared])
-    found = _differ(ask, model, *twice, found, "twice as many samples")
+        some = itemgetter(take)
+        found = _differ(ask, model, map_nest(some, given), map_nest(some, prepared), found, name)
+    found = _differ(ask, model, map_nest(_twice, given), map_nest(_twice, prepared), found, "twice as many samples")
     if not tokens:
         return found
     try:
@@ -47,11 +49,15 @@ def compare(ask: Ask, model: nn.Module, given: Tensor, prepared: Tensor, *, toke
     return found._replace(shorter=True)
 
 
+def _twice(values: Tensor) -> Tensor:
+    return torch.cat([values, values])
+
+
 def _lengths(longest: int) -> Iterator[int]:
     yield from {1, max(1, longest // 2), max(1, longest - 1)}
 
 
-def _differ(ask: Ask, model: nn.Module, given: Tensor, prepared: Tensor, known: Comparison, what: str) -> Comparison:
+def _differ(ask: Ask, model: nn.Module, given: Nest, prepared: Nest, known: Comparison, what: str) -> Comparison:
     with tracing():
         wanted = outputs(model(prepared))
         try:

@@ -12,6 +12,8 @@ from dlrun.datasets.files.locate import without_downloads
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.errors import UserError
+from dlrun.nests.nest import Nest, map_nest
+from dlrun.nests.shapes import describe_shapes, is_shape, shapes_in
 from dlrun.randomness import SAMPLING, generator
 from dlrun.runs.export.trained import TrainedModel
 from dlrun.runs.reload.predictor import Predictor
@@ -23,11 +25,22 @@ SAMPLES = 16
 
 
 class Examples(NamedTuple):
-    """Inputs of the file [N, …], the same as the model takes them, and where they are from."""
+    """Inputs of the file [N, …], or nests of such, the same as the model takes them, and where they are from."""
 
-    given: Tensor
-    prepared: Tensor
+    given: Nest
+    prepared: Nest
     origin: str
+
+
+def check_fixed(predictor: Predictor) -> None:
+    """Raise `UserError` for inputs of several tensors whose lengths differ from sample to sample."""
+    shape = predictor.spec.input_shape
+    if not is_shape(shape) and any(None in each for each in shapes_in(shape)):
+        raise UserError(
+            f"The model's inputs are {describe_shapes(shape)}, of several lengths; a graph of several tensors has them "
+            "fixed. Its weights can be exported: --format safetensors. Or export it in Python, "
+            "`torch.export.export(dlrun.load(RUN).model, (inputs,))`."
+        )
 
 
 def examples(trained: TrainedModel, *, raw: bool) -> Examples:
@@ -40,17 +53,15 @@ def examples(trained: TrainedModel, *, raw: bool) -> Examples:
         with without_downloads():
             data = rebuild(trained.folder, watched=False).data
     except UserError as error:
+        if not is_shape(predictor.spec.input_shape):
+            raise
         return _drawn(predictor, f" ({str(error).splitlines()[0].rstrip('.:')})", raw=raw)
     name, split = ("validation", data.validation) if data.validation is not None else ("training", data.train)
     n = max(2, min(batch_size_for(SAMPLES, data.spec), len(split)))
     # a batch of one would be exported as always one
-    x = split.gather(torch.arange(n) % len(split)).x
-    if not isinstance(x, Tensor):
-        raise UserError(
-            f"The inputs of {data.name} are a {type(x).__name__} of tensors; only models of one tensor are exported."
-        )
-    x, origin = x.to("cpu"), f"{n} {name} samples"
-    if not raw:
+    x = map_nest(lambda t: t.to("cpu"), split.gather(torch.arange(n) % len(split)).x)
+    origin = f"{n} {name} samples"
+    if not raw or not isinstance(x, Tensor):
         return Examples(x, x, origin)
     given = _undo(x, predictor.inputs, predictor.prepare)
     # the inverse of another preparation is not known

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import UserError
+from dlrun.nests.nest import Nest, map_nest, named_leaves
 from dlrun.runs.export.graph import INPUT, Graph, trace, tracing
 from dlrun.storage.files.json_text import dumps
 
@@ -19,7 +20,7 @@ jit: Any = torch.jit  # its functions have no types
 CARD = "card.json"
 """The name of the card within a .pt2 or a TorchScript file."""
 
-Ask = Callable[[Tensor], dict[str, Tensor]]
+Ask = Callable[[Nest], dict[str, Tensor]]
 """Inputs → a file's outputs by name."""
 
 
@@ -27,9 +28,13 @@ class Request(NamedTuple):
     """A graph to be written, an input that it takes, and what its file says of itself."""
 
     graph: Graph
-    x: Tensor
+    x: Nest
     tokens: bool
     card: dict[str, Any]
+
+    def inputs(self) -> list[str]:
+        """The names of the input, or of the tensors in it."""
+        return [name or INPUT for name, _ in named_leaves(self.x)]
 
     def names(self) -> list[str]:
         """Of the outputs."""
@@ -68,10 +73,10 @@ def _write_onnx(request: Request, file: Path) -> tuple[str, ...]:
             dynamo=True,
             external_data=False,
             verbose=False,
-            input_names=[INPUT],
+            input_names=request.inputs(),
             output_names=request.names(),
             # the names of the axes, which the program does not keep
-            dynamic_shapes=(dict(enumerate(free)),),
+            dynamic_shapes=(map_nest(lambda _: dict(enumerate(free)), request.x),),
         )
         made.model.metadata_props["dlrun"] = dumps(request.card)
         made.save(file, external_data=False)
@@ -90,7 +95,12 @@ def _ask_onnx(file: Path, names: list[str]) -> Ask:
         from onnx.reference import ReferenceEvaluator  # type: ignore[import-not-found,unused-ignore]  # optional
 
         session = ReferenceEvaluator(str(file))
-    return lambda x: dict(zip(names, map(torch.from_numpy, session.run(names, {INPUT: x.numpy()})), strict=True))
+
+    def ask(x: Nest) -> dict[str, Tensor]:
+        given = {name or INPUT: each.numpy() for name, each in named_leaves(x)}
+        return dict(zip(names, map(torch.from_numpy, session.run(names, given)), strict=True))
+
+    return ask
 
 
 def _check_onnx() -> None:

@@ -1,4 +1,4 @@
-"""A model as one function of one input, to be traced: prepared or raw inputs in, tensors out."""
+"""A model as one function of its inputs, to be traced: prepared or raw inputs in, tensors out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dlrun.datasets.tensors.spec import TargetScale
 from dlrun.datasets.tensors.standardise import Standardise, is_far
 from dlrun.errors import UserError
+from dlrun.nests.nest import Nest, map_nest
 from dlrun.types import identity
 
 INPUT, OUTPUT = "input", "output"
@@ -31,7 +32,7 @@ class Graph(nn.Module):
         self.model = model
         self.prepare = prepare
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, x: Nest) -> Tensor | tuple[Tensor, ...]:
         found = outputs(self.model(x if self.prepare is None else self.prepare(x)))
         return tuple(found.values()) if len(found) > 1 else next(iter(found.values()))
 
@@ -130,10 +131,11 @@ def outputs(found: Any) -> dict[str, Tensor]:
     return named
 
 
-def trace(graph: Graph, x: Tensor, *, tokens: bool) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
+def trace(graph: Graph, x: Nest, *, tokens: bool) -> tuple[torch.export.ExportedProgram, tuple[str, ...]]:
     """The program of a graph, and the names of its input's free axes.
 
-    The batch is free; of `tokens` [B, T] the length too, up to that of `x`, if the model allows it.
+    The batch is free, of a nest that of all its tensors; of `tokens` [B, T] the length too, up to that of `x`, if the
+    model allows it.
     """
     batch = torch.export.Dim("batch")
     free: list[dict[int, Any]] = [{0: batch}]
@@ -144,7 +146,8 @@ def trace(graph: Graph, x: Tensor, *, tokens: bool) -> tuple[torch.export.Export
         try:
             with tracing():
                 # a lookup of the forward of a module that a library has wrapped is not traced
-                return torch.export.export(graph, (x,), dynamic_shapes=(axes,), strict=False), tuple(
+                shapes = (map_nest(lambda _: axes, x),)  # noqa: B023
+                return torch.export.export(graph, (x,), dynamic_shapes=shapes, strict=False), tuple(
                     axis.__name__ for axis in axes.values()
                 )
         except UserError:

@@ -12,7 +12,7 @@ from dlrun.datasets.tensors.spec import scale_of
 from dlrun.errors import UserError
 from dlrun.runs.export.card import make_card, tokenizer
 from dlrun.runs.export.compare import Comparison, compare, first_line
-from dlrun.runs.export.examples import Examples, examples
+from dlrun.runs.export.examples import Examples, check_fixed, examples
 from dlrun.runs.export.formats import Format, Request
 from dlrun.runs.export.graph import make_graph, outputs
 from dlrun.runs.export.trained import TrainedModel
@@ -37,6 +37,7 @@ def write_graph(trained: TrainedModel, form: Format, file: Path, *, prepare: boo
 
     Raises `UserError` if the format does not have what the model does, or the file's answers are others.
     """
+    check_fixed(trained.predictor)
     shown = examples(trained, raw=prepare)
     card = _card(trained, shown, prepares=prepare)
     inside = (trained.predictor.prepare, scale_of(trained.predictor.spec)) if prepare else (None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,7 +139,14 @@ def test_inputs_of_several_tensors_are_asked_in_python(here: Path, call: Call) -
     (run,) = all_runs()
     np.save(here / "x.npy", np.zeros((3, 2)))
     refuses(call("predict", run.id, "x.npy"), "a", "b", "dlrun.load", run.id)
-    refuses(call("export", run.id), "pair", "dict", "one tensor")
+    for file in ("w.safetensors", "w.pt2", "w.ts"):
+        done = call("export", run.id, file)
+        assert done.code == 0, done.err
+        says(done.out, "a        float32 [batch, 2]", "b        float32 [batch, 3]")
+    assert [each["name"] for each in json.loads((here / "w.json").read_text())["inputs"]] == ["a", "b"]
+    inputs = {"a": torch.randn(5, 2), "b": torch.randn(5, 3)}
+    expected = package.load(run.id).model(inputs)
+    assert torch.allclose(torch.export.load(here / "w.pt2").module()(inputs), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("task", "words"), [("dense", "a class for each element"), ("other", "loss and metrics")])

@@ -39,7 +39,7 @@ def _means(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) ->
     seed_libraries(0)
     with evaluating(objective):
         with torch.enable_grad():  # a loss may take another way where gradients are on
-            step = float(objective(batch))
+            step = float(objective(batch).detach())
         found = totals(objective, metrics, batch)
     return [("loss", step), *((name, mean_of_totals([total])) for name, total in found.items())]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,12 +45,27 @@ class Execution:
         return {"device": self.device.type} | choices
 
 
+_elsewhere: ContextVar[bool] = ContextVar("elsewhere", default=False)
+
+
+@contextmanager
+def gpus_elsewhere(there: bool) -> Iterator[None]:
+    """Take it that runs have a GPU of another machine, which this one cannot look at."""
+    token = _elsewhere.set(there)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
 def choose(device: str, precision: str) -> tuple[torch.device, str]:
     """The device and the precision of a run.
 
     `auto` is CUDA, then MPS, then the CPU; as a precision it is tf32 on CUDA, else fp32. Raises `ConfigError` for a
     device that this machine lacks.
     """
+    if _elsewhere.get() and device in ("auto", "cuda"):
+        return torch.device("cuda"), "tf32" if precision == "auto" else precision
     if device == "auto":
         mps = torch.backends.mps.is_available()
         device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from dlrun.config import trust
 from dlrun.errors import RunError
+from dlrun.execution.device import gpus_elsewhere
 from dlrun.storage import manifest, run_config
 from dlrun.storage.jobs.job import Job
 from dlrun.storage.results import Result
@@ -25,7 +26,7 @@ from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
 from dlrun.sweeps.jobs.conditional import FittedJobs, fit
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.location import SweepLocation
-from dlrun.sweeps.plugins import makes_job_runner
+from dlrun.sweeps.plugins import gives_gpus, makes_job_runner
 from dlrun.sweeps.pool_runner import check_settings
 from dlrun.sweeps.runner import SweepRunner, sweep_runner
 from dlrun.sweeps.store import SweepStore
@@ -152,8 +153,10 @@ def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictCo
     # held for a moment: a sweep that another process runs is refused before its jobs are built again
     with sweep.hold():
         location.announce_resumed(sweep, found, retry_failed=retry_failed)
-    location.check_unchanged(sweep, found)
-    return sweep_runner(SweepStore(sweep, found), hydra or location.saved_hydra(sweep))
+    hydra = hydra or location.saved_hydra(sweep)
+    with gpus_elsewhere(gives_gpus(hydra.launcher)):
+        location.check_unchanged(sweep, found)
+    return sweep_runner(SweepStore(sweep, found), hydra)
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:

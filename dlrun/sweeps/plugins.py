@@ -143,6 +143,15 @@ def adopt(hydra: DictConfig) -> None:
         hydra.launcher = OmegaConf.create({str(key): value for key, value in kept.items()} | own)
 
 
+def gives_gpus(launcher: DictConfig) -> bool:
+    """Whether jobs get GPUs of machines that a scheduler chooses."""
+    if not str(launcher.get("_target_")).startswith("hydra_plugins.dlrun_cluster."):
+        return False
+    of_ray = OmegaConf.select(launcher, "ray.remote.num_gpus")
+    counts = (launcher.get("gpus_per_node"), launcher.get("gpus_per_task"), of_ray)
+    return any(counts) or "gpu" in str(launcher.get("gres"))
+
+
 def makes_job_runner(launcher: DictConfig) -> type[MakesJobRunner] | None:
     """The launcher's class if it makes a `JobRunner`, else None.
 

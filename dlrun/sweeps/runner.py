@@ -9,11 +9,12 @@ from omegaconf import DictConfig
 
 from dlrun import tracking
 from dlrun.errors import Detached, UserError
+from dlrun.execution.device import gpus_elsewhere
 from dlrun.storage.files.opening import open_log
 from dlrun.storage.jobs.job import Job
 from dlrun.storage.results import Result
 from dlrun.sweeps.job_events import JobEvents, JobTasks
-from dlrun.sweeps.plugins import JobRunner, makes_job_runner
+from dlrun.sweeps.plugins import JobRunner, gives_gpus, makes_job_runner
 from dlrun.sweeps.pool.any_hydra_app import keeps_going
 from dlrun.sweeps.pool.task import Task, TaskResult, one_line
 from dlrun.sweeps.store import SweepStore
@@ -32,10 +33,13 @@ class SweepRunner:
         self._jobs = jobs
         self._make_task = JobTasks(store.sweep, hydra)
         self._keep_going = keeps_going(hydra.launcher.get("on_failure", "continue"))
+        self._hydra = hydra
         self._stack = ExitStack()
 
     def __enter__(self) -> SweepRunner:
         with ExitStack() as stack:
+            # for the jobs that a search checks as it goes
+            stack.enter_context(gpus_elsewhere(gives_gpus(self._hydra.launcher)))
             # held first: only one process writes the log and the summary
             stack.enter_context(self.store.sweep.hold())
             stack.enter_context(output.tee(open_log(self.store.sweep.log)))

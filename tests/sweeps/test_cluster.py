@@ -14,10 +14,12 @@ from omegaconf import OmegaConf
 
 from dlrun.config import hydra_targets
 from dlrun.errors import ConfigError
+from dlrun.execution.device import choose, gpus_elsewhere
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.sweeps.plugins import adopt, makes_job_runner
+from dlrun.sweeps.cluster import slurm_job
+from dlrun.sweeps.plugins import adopt, gives_gpus, makes_job_runner
 from tests.facts import refuses, says
 from tests.sweeps.stand_in import StandIn, StandInTask
 from tests.sweeps.test_sweep import QUICK, SHORT, odd
@@ -168,6 +170,36 @@ def test_a_saved_sweep_runs_no_commands(setting: dict[str, Any]) -> None:
         hydra_targets.check(
             OmegaConf.create(base | {"launcher": launcher | setting}), foreign="the saved sweep", home=Path.cwd()
         )
+
+
+def test_gpus_that_a_scheduler_gives_count_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    launcher = {"_target_": "hydra_plugins.dlrun_cluster.slurm.SlurmLauncher"}
+    asking = [{"gpus_per_node": 1}, {"gpus_per_task": 2}, {"gres": "gpu:1"}, {"ray": {"remote": {"num_gpus": 0.5}}}]
+    assert all(gives_gpus(OmegaConf.create(launcher | each)) for each in asking)
+    assert not gives_gpus(OmegaConf.create(launcher))
+    assert not gives_gpus(OmegaConf.create({"_target_": "hydra_plugins.dlrun_launcher.local.LocalLauncher"}))
+    with gpus_elsewhere(True):
+        assert (*map(str, choose("auto", "auto")),) == ("cuda", "tf32")
+        assert (*map(str, choose("cpu", "auto")),) == ("cpu", "fp32")
+    with gpus_elsewhere(False):
+        assert choose("auto", "auto")[0].type != "cuda"
+
+
+@pytest.mark.parametrize(
+    ("shown", "goes_on"),
+    [
+        ("JobState=RUNNING PreemptTime=2026-01-01T00:00:00 EndTime=2126-01-01T00:00:00", True),
+        ("JobState=RUNNING PreemptTime=None EndTime=2126-01-01T00:00:00", False),
+        ("JobState=RUNNING PreemptTime=None EndTime=2026-01-01T00:00:00", True),
+        ("JobState=CANCELLED PreemptTime=None EndTime=2026-01-01T00:00:00", False),
+        ("JobState=RUNNING PreemptTime=None EndTime=Unknown", False),
+    ],
+)
+def test_slurm_runs_again_what_it_has_ended(shown: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(slurm_job, "_run", lambda *command: shown)
+    assert slurm_job.is_to_go_on() == goes_on
 
 
 def slow(package: str) -> Any:

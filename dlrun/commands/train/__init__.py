@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlrun import tracking
 from dlrun.commands.train import launch, multirun, ranks
-from dlrun.commands.train.unfinished import Unfinished
+from dlrun.commands.train.unfinished import Unfinished, requeued
 from dlrun.commands.train.unfinished import check as check_unfinished
 from dlrun.config import hydra_main
 from dlrun.config.check import check_config
@@ -86,7 +86,8 @@ def _sweep(hydra: Hydra, master: DictConfig) -> int | None:
 
 
 def _train(built: Built, folder: Path) -> dict[str, Any]:
-    return train(built, RunDir(folder), job=HydraConfig.get().mode == RunMode.MULTIRUN)
+    with requeued(built):
+        return train(built, RunDir(folder), job=HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def prepare(config: DictConfig) -> Built:
@@ -115,7 +116,7 @@ def go_on(folder: RunDir) -> None:
     """Go on with a run by its own configuration; an error's traceback goes to its log."""
     output.say(f"resume=auto: going on with {folder.path}")
     built = ranks.share(rebuild(folder), folder)
-    with logging_errors(folder):
+    with requeued(built), logging_errors(folder):
         train(built, folder, resumed=True)
 
 

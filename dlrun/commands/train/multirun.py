@@ -24,7 +24,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig
 
 from dlrun.errors import ConfigError, Detached, RunError, UserError
-from dlrun.sweeps.plugins import adopt, lists_jobs, makes_job_runner
+from dlrun.sweeps.plugins import adopt, gives_gpus, lists_jobs, makes_job_runner
 from dlrun.terminal import output
 
 if TYPE_CHECKING:
@@ -69,13 +69,14 @@ def _has_runner(master: DictConfig) -> bool:
 
 def _run(hydra: Hydra, master: DictConfig) -> tuple[SweepDir, int]:
     # not at the top: it imports torch, and `--cfg job` needs none
+    from dlrun.execution.device import gpus_elsewhere
     from dlrun.sweeps.hydra_task import SweepTask
 
     location = locate(hydra, master)
     # the same sweep may have begun earlier, in another folder
     master.hydra.sweep.dir = str(location.sweep.path)
     try:
-        with SweepTask(location) as task:
+        with gpus_elsewhere(gives_gpus(master.hydra.launcher)), SweepTask(location) as task:
             try:
                 _sweep(hydra, master, task)
             except RunError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dlrun.errors import DamagedFile, UserError
@@ -10,6 +12,7 @@ from dlrun.runs.build import Built
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.lookup import outputs
 from dlrun.storage.rundir import RunDir
+from dlrun.sweeps.cluster import slurm_job
 from dlrun.terminal import output
 
 PATIENCE = 35.0
@@ -43,6 +46,22 @@ def check(built: Built, identity: str, folder: RunDir) -> None:
         if not _is_unfinished(found, identity):
             return
     raise Unfinished(found)
+
+
+@contextmanager
+def requeued(built: Built) -> Iterator[None]:
+    """With `resume=auto` have SLURM run a job again that it has preempted, or that has come to its limit of time.
+
+    SLURM itself does so only for jobs that have not ended within their grace time.
+    """
+    try:
+        yield
+    except SystemExit as stopped:
+        asked = built.config.get("resume") == "auto" and stopped.code == 128 + signal.SIGTERM
+        if asked and slurm_job.is_to_go_on():
+            done = slurm_job.requeue()
+            output.say("SLURM runs this job again" if done else "SLURM has refused to run this job again (--requeue)")
+        raise
 
 
 def _newest_first() -> list[RunDir]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from dlrun.errors import Pruned
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.files.waiting import pause
+from dlrun.sweeps.cluster import slurm_job
 from dlrun.sweeps.cluster.answers import Answer
 from dlrun.sweeps.pool.task import Task, attempt
 from dlrun.sweeps.pool.worker import redirect
@@ -120,7 +120,7 @@ class Requests:
 
     def is_preempted(self) -> bool:
         """Whether the scheduler has ended it, and not a person."""
-        return not self._stop.exists() and (self._limit_reached or _preempted_by_slurm())
+        return not self._stop.exists() and (self._limit_reached or slurm_job.is_preempted())
 
     def give_back(self) -> str:
         """Have the scheduler run it again; does not return if it will.
@@ -155,17 +155,3 @@ class Requests:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
-
-
-def _preempted_by_slurm() -> bool:
-    """Whether SLURM has preempted this job: SIGTERM alone does not say so, for scancel sends it too."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None:
-        return False
-    command = ["scontrol", "show", "job", "-o", job]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return False
-    fields = dict(word.partition("=")[::2] for word in shown.split() if "=" in word)
-    return fields.get("PreemptTime", "None") not in ("None", "Unknown") or fields.get("JobState") == "PREEMPTED"

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.errors import MissingModule, RunError, UserError
+from dlrun.errors import DlrunError, MissingModule, UserError
 from dlrun.sweeps.cluster.executor import Submitted
 
 
@@ -51,6 +51,11 @@ class RayExecutor:
         """None: the tasks of an earlier process have ended with it."""
         return None
 
+    def _alone(self) -> dict[str, Any]:
+        # of a cluster that ends with the command nobody looks at the pages; and one that is joined has its own
+        joins = self._init.get("address") or os.environ.get("RAY_ADDRESS")
+        return {} if joins else {"include_dashboard": False}
+
     def _start(self) -> Any:
         if self._ray is not None:
             return self._ray
@@ -62,12 +67,12 @@ class RayExecutor:
         if not ray.is_initialized():
             try:
                 # the lines of jobs are in their logs
-                ray.init(**{"log_to_driver": False, "include_dashboard": None, **self._init})
+                ray.init(**{"log_to_driver": False, **self._alone(), **self._init})
             except (ConnectionError, ValueError, TypeError) as error:
                 raise UserError(f"hydra.launcher.ray.init: {' '.join(str(error).split())}") from error
             except Exception as error:
                 # Ray's own: a part of it that has not started in time
-                raise RunError(f"Ray could not be started: {' '.join(str(error).split())}") from error
+                raise DlrunError(f"Ray could not be started: {' '.join(str(error).split())}") from error
         self._ray = ray
         return ray
 

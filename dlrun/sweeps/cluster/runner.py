@@ -147,7 +147,9 @@ class ClusterRunner:
             self._running[task.key] = _Running(task, name, each)
         first, last = submitted[0].id, submitted[-1].id
         which = first if first == last else f"{first} … {last}"
-        output.log(f"  submitted to {self._executor.name}: {counted(len(tasks), 'task')} ({which})")
+        # Ray's are long numbers that nobody types
+        shown = f" ({which})" if self._executor.survives else ""
+        output.log(f"  submitted to {self._executor.name}: {counted(len(tasks), 'task')}{shown}")
 
     def _ended(self) -> Iterator[TaskResult]:
         """Free and yield the ended tasks."""

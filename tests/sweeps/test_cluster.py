@@ -217,6 +217,8 @@ def slow(package: str) -> Any:
         pytest.param(("hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2"), marks=slow("ray"), id="ray"),
     ],
 )
+# submitit leaves its processes to whoever calls it
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_of_the_real_ones_too(call: Call, odd: Path, launcher: tuple[str, ...]) -> None:
     done = call("train", "-m", *launcher, "model=odd", "model.way=well,raises", "trainer.steps=20", *QUICK)
     assert done.code == 1, done.err

@@ -175,8 +175,10 @@ class ClusterRunner:
         for each in asked:
             self._exchange.ask(each.name, SIGTERM)
         if asked or waiting:
-            who = f"{counted(len(asked), 'running job')} {'saves' if len(asked) == 1 else 'save'}"
-            output.say(f"stopping: {who}, {waiting} that waited taken back; Ctrl-C again kills them")
+            who = f"{counted(len(asked), 'running job')} {'saves' if len(asked) == 1 else 'save'}" if asked else ""
+            back = f"{counted(waiting, 'waiting job')} taken back" if waiting else ""
+            again = "; Ctrl-C again kills them" if asked else ""
+            output.say(f"stopping: {', '.join(filter(None, (who, back)))}{again}")
 
     def _withdraw(self) -> int:
         """Take back the tasks that wait; returns how many."""

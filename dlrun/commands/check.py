@@ -22,6 +22,7 @@ from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder
 from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
 from dlrun.sweeps.jobs.preview import JobCost, job_costs, makespan
 from dlrun.sweeps.jobs.reuse import describe_reuse, other_sweeps
+from dlrun.sweeps.plugins import adopt, gives_gpus, is_of_scheduler
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.pool_runner import slots_of
 from dlrun.terminal import output
@@ -87,7 +88,9 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     if not candidates:
         raise ConfigError("The sweep is empty: one of its keys has no value.")
     builder = JobBuilder(pretrain=False)
-    jobs = builder.jobs(candidates)
+    adopt(master.hydra)
+    with device.gpus_elsewhere(gives_gpus(master.hydra.launcher)):
+        jobs = builder.jobs(candidates)
     groups = len(builder.rules)
     output.say(f"{counted(len(jobs), 'job')} in {counted(groups, 'group')}; {builder.rule.monitor} selects")
     output.say(_job_list(jobs))
@@ -97,6 +100,9 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     takes = job_costs(jobs, slots[0])
     at_once = min(len(slots), len(jobs))
     rows = [["slots", f"{at_once} at once, {counted(slots[0].threads, 'thread')} each{_on(slots)}"]]
+    if is_of_scheduler(master.hydra.launcher):
+        name, at_once = master.hydra.launcher._target_.split(".")[-2], 1
+        rows = [["slots", f"{name} has them; the rest is of this machine, one job after another"]]
     output.say("\n".join(f"  {name:<10}{text}" for name, text in rows + _costs(takes, at_once)))
     output.say("  all is in order; nothing was trained")
     return 0

@@ -50,7 +50,7 @@ _elsewhere: ContextVar[bool] = ContextVar("elsewhere", default=False)
 
 @contextmanager
 def gpus_elsewhere(there: bool) -> Iterator[None]:
-    """Take it that runs have a GPU of another machine, which this one cannot look at."""
+    """Take it that jobs have a GPU of another machine, which this one cannot look at."""
     token = _elsewhere.set(there)
     try:
         yield
@@ -64,8 +64,6 @@ def choose(device: str, precision: str) -> tuple[torch.device, str]:
     `auto` is CUDA, then MPS, then the CPU; as a precision it is tf32 on CUDA, else fp32. Raises `ConfigError` for a
     device that this machine lacks.
     """
-    if _elsewhere.get() and device in ("auto", "cuda"):
-        return torch.device("cuda"), "tf32" if precision == "auto" else precision
     if device == "auto":
         mps = torch.backends.mps.is_available()
         device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -85,6 +83,13 @@ def choose(device: str, precision: str) -> tuple[torch.device, str]:
     if precision == "auto":
         precision = "tf32" if chosen.type == "cuda" else "fp32"
     return chosen, precision
+
+
+def choose_of_job(device: str, precision: str) -> tuple[torch.device, str]:
+    """As `choose`, of a job that may run on another machine (`gpus_elsewhere`)."""
+    if _elsewhere.get() and device in ("auto", "cuda"):
+        return torch.device("cuda"), "tf32" if precision == "auto" else precision
+    return choose(device, precision)
 
 
 def autocast(device: torch.device, precision: str) -> tuple[str, torch.dtype] | None:

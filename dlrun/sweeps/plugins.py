@@ -143,9 +143,14 @@ def adopt(hydra: DictConfig) -> None:
         hydra.launcher = OmegaConf.create({str(key): value for key, value in kept.items()} | own)
 
 
+def is_of_scheduler(launcher: DictConfig) -> bool:
+    """Whether a scheduler chooses the machines of jobs."""
+    return str(launcher.get("_target_")).startswith("hydra_plugins.dlrun_cluster.")
+
+
 def gives_gpus(launcher: DictConfig) -> bool:
     """Whether jobs get GPUs of machines that a scheduler chooses."""
-    if not str(launcher.get("_target_")).startswith("hydra_plugins.dlrun_cluster."):
+    if not is_of_scheduler(launcher):
         return False
     of_ray = OmegaConf.select(launcher, "ray.remote.num_gpus")
     counts = (launcher.get("gpus_per_node"), launcher.get("gpus_per_task"), of_ray)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from dlrun.config import hydra_targets
 from dlrun.errors import ConfigError
-from dlrun.execution.device import choose, gpus_elsewhere
+from dlrun.execution.device import choose, choose_of_job, gpus_elsewhere
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
@@ -180,10 +180,12 @@ def test_gpus_that_a_scheduler_gives_count_where_there_are_none(monkeypatch: pyt
     assert not gives_gpus(OmegaConf.create(launcher))
     assert not gives_gpus(OmegaConf.create({"_target_": "hydra_plugins.dlrun_launcher.local.LocalLauncher"}))
     with gpus_elsewhere(True):
-        assert (*map(str, choose("auto", "auto")),) == ("cuda", "tf32")
-        assert (*map(str, choose("cpu", "auto")),) == ("cpu", "fp32")
-    with gpus_elsewhere(False):
+        assert (*map(str, choose_of_job("auto", "auto")),) == ("cuda", "tf32")
+        assert (*map(str, choose_of_job("cpu", "auto")),) == ("cpu", "fp32")
+        # what runs here itself is not meant
         assert choose("auto", "auto")[0].type != "cuda"
+    with gpus_elsewhere(False):
+        assert choose_of_job("auto", "auto")[0].type != "cuda"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +202,12 @@ def test_slurm_runs_again_what_it_has_ended(shown: str, goes_on: bool, monkeypat
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr(slurm_job, "_run", lambda *command: shown)
     assert slurm_job.is_to_go_on() == goes_on
+
+
+def test_check_speaks_of_no_slots_of_this_machine(call: Call, here: Path) -> None:
+    done = call("check", "-m", "hydra/launcher=slurm", "hydra.launcher.gpus_per_node=1", *SHORT, "seed=0,1")
+    assert done.code == 0, done.err
+    says(done.out, "2 jobs in 1 group", "slots slurm has them")
 
 
 def slow(package: str) -> Any:

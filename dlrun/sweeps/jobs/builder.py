@@ -14,7 +14,7 @@ from dlrun.analysis.comparability import same_quantity
 from dlrun.config import trust
 from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, UserError
-from dlrun.execution.device import choose
+from dlrun.execution.device import choose_of_job
 from dlrun.runs.build import Built, build
 from dlrun.runs.measures.quantities import are_of_batches
 from dlrun.runs.parts import make_dataset
@@ -133,7 +133,7 @@ class JobBuilder:
         # what the user's own command reads may be read again, by the jobs and where they are tested
         trust.grant_environment(composed.config)
         group = group_of(composed.config)
-        device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
+        device, precision = choose_of_job(plain["trainer"]["device"], plain["trainer"]["precision"])
         data_key = digest([plain["dataset"], plain["trusted"]])
         # jobs of one group differ by the seed: if one fits together, all do
         if group not in self.rules:

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlrun.config import hydra_targets
-from dlrun.errors import ConfigError
+from dlrun.errors import ConfigError, UserError
 from dlrun.execution.device import choose, choose_of_job, gpus_elsewhere
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import results
@@ -232,3 +232,14 @@ def test_of_the_real_ones_too(call: Call, odd: Path, launcher: tuple[str, ...]) 
     assert done.code == 1, done.err
     assert [result.status for result in results(only())] == ["finished", "failed"]
     says(done.err, "ValueError: an accident")
+
+
+def test_a_setting_that_submitit_refuses_is_a_mistake(here: Path) -> None:
+    pytest.importorskip("submitit", reason="pip install 'dlrun[slurm]'")
+    from dlrun.sweeps.cluster import on_slurm
+
+    launcher = {"_target_": "hydra_plugins.dlrun_cluster.slurm.SlurmLauncher", "cluster": "local"}
+    for setting in ({"mem_gb": "lots"}, {"nodes": 2}, {"cluster": "moon"}):
+        with pytest.raises(UserError, match=str(next(iter(setting)))):
+            on_slurm.check(OmegaConf.create(launcher | setting))
+    on_slurm.check(OmegaConf.create(launcher))

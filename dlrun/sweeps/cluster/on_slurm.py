@@ -59,7 +59,8 @@ class SlurmExecutor:
             with self._executor.batch():
                 jobs = [self._executor.submit(call) for call in calls]
         except (FailedJobError, FailedSubmissionError) as error:
-            said = " ".join(str(error.__cause__ or error).split())
+            # sbatch's last line says why
+            said = (str(error).strip() or str(error.__cause__)).splitlines()[-1]
             raise UserError(f"SLURM has refused the jobs: {said}") from error
         return [_LocalTask(job.job_id) if self._local else self._queue.task(job.job_id) for job in jobs]
 
@@ -102,7 +103,7 @@ def _executor(settings: Mapping[str, Any], folder: Path, *, local: bool) -> subm
         given = {key: value for key, value in given.items() if key in (*SHARED, "setup")}
     try:
         executor.update_parameters(**{_prefixed(key, local): value for key, value in given.items()})
-    except (NameError, ValueError, TypeError) as error:
+    except (AssertionError, NameError, ValueError, TypeError) as error:
         raise UserError(f"hydra.launcher: {' '.join(str(error).split())}") from None
     return executor
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from dlrun.config import hydra_main
 from dlrun.engine.own.state import describe
-from dlrun.errors import RunError
+from dlrun.errors import RunError, UserError
 from dlrun.execution import device
 from dlrun.execution.nondeterminism import first_nondeterministic
 from dlrun.execution.timing import steps_within
@@ -41,9 +41,14 @@ def _verify(config: DictConfig, argv: list[str]) -> int:
     given, config = config.get("init_from"), begin_with_pretrained(config)
     built = build(config)
     training, minutes = built.training, built.trainer.minutes
+    if built.trainer.devices > 1:
+        raise UserError("verify-resume kills one process. Type trainer.devices=1")
     # fixed here: each of the two runs would make another number of steps of its time
     steps = training.plan.steps if minutes is None else steps_within(training, minutes)
     fixed = ["trainer.minutes=null", f"trainer.steps={steps}"] if minutes is not None else []
+    # and might time its choices otherwise
+    fixed += [f"trainer.memory_format={built.execution.memory_format}"]
+    fixed += [f"trainer.compile={str(built.execution.compile).lower()}"]
     # at random, and with no seed: each call tries another place of an epoch
     kill_after = random.SystemRandom().randrange(1, max(2, steps))
     # some checkpoints lie before the kill, which mostly falls between two of them

@@ -36,7 +36,7 @@ class Interrupt:
         self._prunes = prunes or not self._scheduled
         self.signal: int | None = None
         self.obeyed_at_once = False
-        self._at_once = False
+        self._at_once = self._from_others = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -61,7 +61,9 @@ class Interrupt:
 
         def stop() -> bool:
             stopped, number = ranks.stop(self.signal is not None or wanted(), self.signal)
-            self.signal = self.signal or number
+            if number and self.signal is None:
+                # this process's own signal is likely under way: it is no second one
+                self.signal, self._from_others = number, True
             return stopped
 
         return stop
@@ -89,7 +91,8 @@ class Interrupt:
         for outer in self._around():
             outer.signal = outer.signal or number
         # the second signal: the person does not want to wait for the step
-        if self._at_once or self.signal not in (None, signal.SIGUSR1):
+        first, self._from_others = self._from_others, False
+        if not first and (self._at_once or self.signal not in (None, signal.SIGUSR1)):
             self.obeyed_at_once = True
             raise exception_for(number)
         self.signal = number

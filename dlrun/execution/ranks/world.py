@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +18,6 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
-from dlrun.engine.reading.workers import end_with_parent
 from dlrun.errors import ConfigError
 
 T = TypeVar("T")
@@ -107,6 +109,14 @@ class World:
         return self._store.get(name).decode() if self._store.check([name]) else None
 
 
+def _end_with(parent: int) -> None:
+    """Stop this process once its launcher has ended: one that is killed ends none of its processes."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    # once: the signal that the kernel sends for a parent (PR_SET_PDEATHSIG) comes again for each new one
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -155,12 +165,11 @@ def world() -> World | None:
             f"WORLD_SIZE={count}, and {error.args[0]} is missing or no number: torchrun sets both. Type "
             "`dlrun train trainer.devices=2`, or `unset WORLD_SIZE RANK` if another program has set it."
         ) from error
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_end_with, args=[os.getppid()], name="launcher", daemon=True).start()
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
     # torchrun's own process holds the store: what is kept there outlives these processes
     held = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    if held:
-        # once their launcher is killed nobody else could end them: they save and end
-        end_with_parent(signal.SIGTERM)
     store = dist.TCPStore(  # type: ignore[attr-defined]
         host, port, is_master=not held and place == 0, wait_for_workers=False, timeout=DAY
     )
@@ -169,6 +178,8 @@ def world() -> World | None:
         torch.cuda.set_device(local % torch.cuda.device_count())
     group = PrefixStore(f"dlrun/{restarts}", store)
     dist.init_process_group(backend, store=group, rank=place, world_size=count, timeout=DAY)
+    # threads of gloo that outlive the interpreter end it with an abort
+    atexit.register(dist.destroy_process_group)
     control = dist.new_group(backend="gloo", timeout=DAY)
     kept = PrefixStore("dlrun", store)
     return World(place, count, local, int(os.environ.get("LOCAL_WORLD_SIZE", count)), restarts, kept, control)

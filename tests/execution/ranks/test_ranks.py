@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -176,6 +178,25 @@ def test_a_signal_is_the_end_though_the_launcher_has_ended_too(
     with pytest.raises(raised), record_failure(run, Interrupt()):
         raise error
     assert written == [status]
+
+
+class Ranks:
+    """Another process that has got a signal."""
+
+    def stop(self, wanted: bool, number: int | None) -> tuple[bool, int | None]:
+        return True, signal.SIGTERM
+
+
+def test_the_signal_of_another_process_is_not_the_first_of_two() -> None:
+    with Interrupt() as interrupt:
+        assert interrupt.stops(cast("Any", Ranks()))()
+        assert interrupt.signal == signal.SIGTERM
+        # all processes get it, this one a moment later
+        with interrupt.at_once():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert not interrupt.obeyed_at_once
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_sweep_has_one_process_a_job(call: Any) -> None:

@@ -1,4 +1,4 @@
-"""A server that does what it is asked and whose answer is lost: each run is there once."""
+"""A server that does what it is asked and whose answer is lost: each run and each model is there once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from dlrun.tracking.mlflow.client import ClientBackend
+from dlrun.tracking.mlflow.diagnosis import is_of_store
+from dlrun.tracking.mlflow.model import find_or_make
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.store import prepare
 
@@ -64,3 +66,44 @@ def test_a_run_is_asked_for_once(backend: ClientBackend, tmp_path: Path, monkeyp
         backend.create(experiment, start=1, tags=TAGS)
     assert asked == [0] and MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 5
     assert backend.find(experiment, TAGS["dlrun.id"])
+
+
+def test_a_model_whose_answer_was_lost_is_found(
+    backend: ClientBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = backend._client
+    experiment = backend.experiment("a study", tmp_path / "artifacts")
+    run_id = backend.create(experiment, start=1, tags=TAGS).run_id
+    stored, create = client.get_run(run_id), client.create_logged_model
+
+    def lose(*arguments: Any, **more: Any) -> None:
+        create(*arguments, **more)
+        raise TimeoutError
+
+    with monkeypatch.context() as losing:
+        losing.setattr(client, "create_logged_model", lose)
+        with pytest.raises(TimeoutError):
+            find_or_make(client, stored, {"dlrun.step": "7"})
+    found = find_or_make(client, stored, {"dlrun.step": "7"})
+    create(experiment, "model", source_run_id=run_id, tags={"dlrun.step": "7"})
+    client.finalize_logged_model(found.model_id, "READY")
+    assert find_or_make(client, stored, {"dlrun.step": "7"}).model_id == found.model_id, "the finished one"
+    assert [model.model_id for model in client.search_logged_models([experiment])] == [found.model_id]
+    assert find_or_make(client, stored, {"dlrun.step": "8"}).model_id != found.model_id, "of other weights"
+
+
+def test_a_store_that_is_away_is_no_model_that_cannot_be_exported() -> None:
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    def lost() -> None:
+        try:
+            raise requests.ConnectionError
+        except requests.ConnectionError:
+            raise MlflowException("API request failed")  # noqa: B904  as MLflow does
+
+    with pytest.raises(MlflowException) as found:
+        lost()
+    assert is_of_store(found.value)
+    assert is_of_store(MlflowException("failed with error code 401 != 200"))
+    assert not is_of_store(MlflowException("the signature is invalid")) and not is_of_store(ValueError("no export"))

@@ -47,7 +47,7 @@ class ClientBackend:
         if found is None:
             try:
                 place = None if has_server(self._address) else artifacts.as_uri()
-                with _asked_once():
+                with asked_once():
                     return str(self._client.create_experiment(name, artifact_location=place))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -58,7 +58,7 @@ class ClientBackend:
         return str(found.experiment_id)
 
     def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> StoredRun:
-        with _asked_once():
+        with asked_once():
             run = self._client.create_run(experiment_id, start_time=start, tags=dict(tags))
         # what was sent is known: MLflow's answer leaves some of it out
         return StoredRun(run.info.run_id, run.info.artifact_uri, tags=dict(tags))
@@ -163,7 +163,7 @@ def _stored(run: Any) -> StoredRun:
 
 
 @contextmanager
-def _asked_once() -> Iterator[None]:
+def asked_once() -> Iterator[None]:
     """Have MLflow send requests of the block once.
 
     If the answer is lost, the run was made all the same: the next try must look for it first.

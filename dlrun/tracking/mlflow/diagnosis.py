@@ -8,13 +8,15 @@ from collections.abc import Iterator
 
 from dlrun.errors import DlrunError
 from dlrun.tracking.mlflow.names.address import Address
-from dlrun.tracking.mlflow.names.answers import explain_answer, explain_tls
+from dlrun.tracking.mlflow.names.answers import explain_answer, explain_tls, status_of
 from dlrun.tracking.mlflow.names.file_stores import explain_files
 from dlrun.tracking.mlflow.names.secrets import message
 from dlrun.tracking.mlflow.uri import has_server, missing_driver, sqlite_file
 
 # what MLflow and its migrations say of a database of another version
 OTHER_TABLES = ("out-of-date database schema", "Can't locate revision")
+# packages whose errors are those of a connection or a store
+WAYS = {"requests", "urllib3", "botocore", "boto3", "sqlalchemy", "sqlite3"}
 # what PostgreSQL and MySQL say of a wrong login or name
 NO_ENTRY = ("authentication failed", "Access denied for user", "Unknown database")
 
@@ -47,6 +49,13 @@ def explain(error: BaseException, address: Address) -> str | None:
         if any(words in str(cause) for words in NO_ENTRY):
             return f"The store {address} refuses: {message(cause, 300)}"
     return None
+
+
+def is_of_store(error: BaseException) -> bool:
+    """Whether a store, its login or the way to it is at fault, and not what is sent."""
+    return any(
+        type(cause).__module__.partition(".")[0] in WAYS or status_of(cause) in (401, 403) for cause in _causes(error)
+    )
 
 
 def _of_file(error: sqlite3.Error, address: Address) -> str | None:

@@ -12,6 +12,7 @@ from dlrun.nests.shapes import describe_shapes, is_shape
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.content.run_source import LoadModel
+from dlrun.tracking.mlflow.client import asked_once
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import using
 
@@ -62,25 +63,44 @@ def _send(
     stored = client.get_run(run_id)
     # Made here and not by `log_model` within the run: that takes source and commit of this process, which is dlrun's,
     # and gives the model all metrics of a step, without their data sets.
-    kept = client.create_logged_model(
-        stored.info.experiment_id, "model", source_run_id=run_id, tags=dict(tags), params=_some(stored.data.params)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        info: Any = mlflow.pytorch.log_model(
-            model,
-            model_id=kept.model_id,
-            input_example=example.numpy(),
-            pip_requirements=needs,
-            serialization_format="pt2",
-            metadata={"inputs": dict(inputs)},
-        )
+    kept = find_or_make(client, stored, {**tags, "dlrun.step": str(run.summary().best_step or 0)})
+    if kept.status != mlflow.entities.LoggedModelStatus.READY:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mlflow.pytorch.log_model(
+                model,
+                model_id=kept.model_id,
+                input_example=example.numpy(),
+                pip_requirements=needs,
+                serialization_format="pt2",
+                metadata={"inputs": dict(inputs)},
+            )
     output = mlflow.entities.LoggedModelOutput(kept.model_id, step=run.summary().best_step or 0)
     client.log_outputs(run_id, [output])
     for point, dataset, digest in metrics:
         how = {"dataset_name": dataset, "dataset_digest": digest, "model_id": kept.model_id}
         client.log_metric(run_id, point.name, point.value, point.time, point.step, synchronous=True, **how)
-    return str(info.model_uri)
+    return f"models:/{kept.model_id}"
+
+
+def find_or_make(client: Any, stored: Any, tags: Mapping[str, str]) -> Any:
+    """The model of a run's weights, which a try whose answer was lost may have made; others of these are deleted."""
+    run_id, step = stored.info.run_id, tags["dlrun.step"]
+    wanted = f"source_run_id = '{run_id}' AND tags.`dlrun.step` = '{step}'"
+    found = client.search_logged_models([stored.info.experiment_id], filter_string=wanted)
+    found = sorted(found, key=lambda model: str(model.status) != "READY")
+    for other in found[1:]:
+        client.delete_logged_model(other.model_id)
+    if found:
+        return found[0]
+    with asked_once():
+        return client.create_logged_model(
+            stored.info.experiment_id,
+            "model",
+            source_run_id=run_id,
+            tags=dict(tags),
+            params=_some(stored.data.params),
+        )
 
 
 def describe_inputs(inputs: Mapping[str, Any], spec: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from dlrun.tracking.content.run_source import RunSource
 from dlrun.tracking.content.shorten import digest, shorten
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
+from dlrun.tracking.mlflow.diagnosis import is_of_store
 from dlrun.tracking.mlflow.model import Linked
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.limits import PER_CALL, TAG, fit, fit_params, fit_tags
@@ -194,6 +195,8 @@ class MlflowRun:
                 source.run, load, run_id=self.run_id, address=self.address, tags=origin, metrics=linked
             )
         except Exception as error:  # not every model can be exported: all else is sent
+            if is_of_store(error):  # it is sent later, as all else is
+                raise
             print(f"The model could not be logged: {message(error)}", file=sys.stderr)
             told = shorten(f"not logged: {message(error, TAG)}", TAG)
         self._log((), {}, {"dlrun.model": told})

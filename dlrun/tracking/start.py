@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -116,10 +117,10 @@ def mark_killed(folders: Sequence[RunDir | SweepDir]) -> None:
 
 
 def _last_line(log: Path) -> str:
-    """The last message of an uploader, without the time and the folder's id before it."""
+    """The last message of an uploader, without the time, the folder's id and the exception's name before it."""
     with suppress(OSError):
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1].partition(": ")[2].partition(": ")[2] if lines else ""
+        return re.sub(r"^\S+ \S+: (?:\w+: )?", "", lines[-1]) if lines else ""
     return ""
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def send(
     Returns whether all is there; None if another process is sending it. Errors go to `report`, by default a line on
     the standard error.
     """
-    report = report or print_error
+    report = report or partial(print_error, tracker=tracker)
     told: list[str] = []
 
     def tell(error: Exception) -> bool:
@@ -106,8 +107,11 @@ def _insist(
     return False
 
 
-def print_error(folder: RunDir | SweepDir, error: Exception) -> None:
-    print(f"{datetime.now():%H:%M:%S} {folder.id}: {visible(message(error))}", file=sys.stderr, flush=True)
+def print_error(folder: RunDir | SweepDir, error: Exception, tracker: Tracker | None = None) -> None:
+    """Write a line: what to type, if the tracker knows, else the error."""
+    why = tracker.explain(folder, error) if tracker else None
+    said = " ".join(why.splitlines()) if why else message(error)
+    print(f"{datetime.now():%H:%M:%S} {folder.id}: {visible(said)}", file=sys.stderr, flush=True)
 
 
 def give_way() -> None:

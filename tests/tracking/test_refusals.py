@@ -17,10 +17,12 @@ import pytest
 
 from dlrun import tracking
 from dlrun.errors import UserError
+from dlrun.tracking import uploader
 from dlrun.tracking.mlflow.client import ClientBackend
 from dlrun.tracking.mlflow.diagnosis import explain
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.secrets import hide_secrets
+from tests.tracking.folders import MakeRun, log
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -179,6 +181,20 @@ def test_a_token_that_is_renewed_in_its_file_is_read_again(tmp_path: Path, monke
     assert given == ["Bearer the-old-token", "Bearer the-new-token"]
     assert "the-new-token" not in hide_secrets("sent the-new-token")
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == "the-new-token"
+
+
+def test_the_end_of_a_training_says_what_to_type(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    with server(401, "You are not authenticated.") as (uri, _):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert uploader.send(run, tracking.TRACKERS["mlflow"], patience=0) is False
+    (line,) = capsys.readouterr().err.splitlines()
+    (run.path / "uploader.log").write_text(f"{line}\n")
+    told = " ".join(tracking.Uploader(run, {}, {"mlflow": ""}).describe_rest())
+    assert all(word in told for word in (f"The store {uri} refuses", "MLFLOW_TRACKING_TOKEN", f"dlrun sync {run.id}"))
 
 
 class NoCredentialsError(Exception):

@@ -10,7 +10,8 @@ import torch
 
 from dlrun.engine.loop import restore
 from dlrun.engine.state import State
-from dlrun.errors import NonFinite
+from dlrun.errors import ConfigError, NonFinite
+from dlrun.execution.ranks import spread
 from dlrun.runs.recording.spikes import HISTORY, GuardedTraining, guarded, train
 from dlrun.storage import checkpoint
 from dlrun.storage.journal import curves
@@ -123,6 +124,11 @@ def test_a_spike_lies_six_deviations_above_the_losses_before() -> None:
     # too few losses to tell, but what is no number is one
     assert _why(1e9, history[: HISTORY // 2 - 1]) is None
     assert _why(float("inf"), []) is not None
+
+
+def test_what_cannot_go_back_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"trainer.on_spike goes back .* Type trainer.on_spike=null"):
+        spread.check(with_a_gap("skip"), 2)
 
 
 LAB = """

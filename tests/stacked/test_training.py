@@ -20,6 +20,7 @@ from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine import loop
 from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
+from dlrun.engine.failures.memory import Memory
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan
 from dlrun.engine.protocols import Stepper, TotalsFn
@@ -45,6 +46,7 @@ from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.muon import Muon
 from dlrun.optimizers.sgd import SGD
+from dlrun.runs.recording.spikes import guarded
 from dlrun.schedules.curves import constant, cosine, linear
 from dlrun.stacked.key import stack_key
 from dlrun.stacked.training import StackedRecorder, StackedTraining
@@ -505,6 +507,8 @@ def test_what_cannot_be_one_program_says_why() -> None:
     normed = one(model=lambda: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))
     measured = one()
     measured.optimizer.measure_norms = True  # type: ignore[attr-defined]
+    limited = one()
+    limited.optimizer.memory = Memory(4)  # type: ignore[attr-defined]
     split = one().batches.split
     assert isinstance(split, TensorSplit)
     weighted = replace(split, weight=torch.ones(len(split)))
@@ -525,6 +529,8 @@ def test_what_cannot_be_one_program_says_why() -> None:
         "intervals of trainer": [one(), one(plan=replace(PLAN, steps=41))],
         "loss.mining=random": [one(loss=partial(triplet, mining="random"))] * 2,
         "have weights": [one(batches=replace(one().batches, split=weighted))] * 2,
+        "trainer.micro_batch cuts the batches of one run": [limited] * 2,
+        "steps of its own (trainer.on_spike)": [guarded(one(), "skip")] * 2,
         "metrics.knn compares": [one(metrics={"knn": knn_accuracy})] * 2,
     }
     for words, runs in fits.items():

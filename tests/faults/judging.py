@@ -142,8 +142,9 @@ class Trial:
                     self.verdict.differences += differences(run, whole)
                 except (DamagedFile, OSError) as error:
                     self.check(False, f"cannot be compared: {error}")
-                reads = run.summary().test_reads
-                self.check(reads == whole.summary().test_reads, f"{run.id}: {reads} reads of the test split")
+                # a read is counted before it is made: one that was struck is repeated, and counts
+                reads, once = run.summary().test_reads, whole.summary().test_reads
+                self.check(reads in (once, once + 1), f"{run.id}: {reads} reads of the test split")
 
     def stored_once(self) -> None:
         """MLflow has each run once, finished, with each point of its journal once."""

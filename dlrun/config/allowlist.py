@@ -64,7 +64,8 @@ def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = Non
     >>> resolve("dlrun.losses.mse.mse").__name__
     'mse'
     """
-    folder = (folder or Path.cwd()).resolve()
+    # the current directory is resolved as it is: a sweep asks for it ten times a job
+    folder = folder.resolve() if folder else Path.cwd()
     names = _names(path)
     allowed = _Allowed(tuple(t.removesuffix(".*") for t in trusted), folder)
     allowed.check_path(path)
@@ -88,7 +89,7 @@ def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = Non
 
 def allows(path: str, *, trusted: Sequence[str] = (), packages: Sequence[str] = ()) -> bool:
     """The name is in `packages`, the user's folder, or trusted."""
-    known = _Allowed(tuple(trusted), Path.cwd().resolve())
+    known = _Allowed(tuple(trusted), Path.cwd())
     if _within(path, NEVER) or not (_within(path, (*known.trusted, *packages)) or known.is_users(path)):
         return False
     # the object counts, not its path: `logging.os.system` is no part of `logging`, nor `mine.os.system` mine

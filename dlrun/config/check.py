@@ -12,13 +12,14 @@ from dataclasses import fields
 from math import inf
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from dlrun.config import instantiate, trust
 from dlrun.config.hydra_errors import unresolved
 from dlrun.config.settings import Cost, Evaluation, FineTune, General, Lora, Sweep, Tracking, Trainer
 from dlrun.config.signatures import MISSING, parameters
 from dlrun.errors import ConfigError, did_you_mean
+from dlrun.storage.files.config_values import resolved_values
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
 SIZES = ("input_shape", "outputs", "classes", "vocabulary", "levels")
@@ -52,12 +53,11 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     Raises `ConfigError` for the first mistake.
     """
     try:
-        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        resolved = resolved_values(config)
     except Exception as error:  # OmegaConf's own tree of exceptions: its first line says which key
         raise ConfigError(unresolved("The configuration", error)) from None
-    assert isinstance(resolved, dict)
     # Hydra's own part is checked by `hydra_targets`
-    plain: dict[str, Any] = {str(name): value for name, value in resolved.items() if name != "hydra"}
+    plain: dict[str, Any] = {name: value for name, value in resolved.items() if name != "hydra"}
     _top_level(plain)
     # of a sweep's job too, whose values may come from a sweeper's settings
     trust.check(plain["trusted"], of="The configuration")

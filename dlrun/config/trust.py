@@ -121,7 +121,9 @@ def _commands_of_user_conf() -> list[str]:
 
 def grant_environment(config: DictConfig) -> None:
     """Trust the environment variables that a configuration of this user reads, as `grant` does."""
-    if "oc.env" not in str(config):
+    from dlrun.storage.files.config_values import raw_values  # the command line's start imports no OmegaConf
+
+    if "oc.env" not in str(raw_values(config)):
         return
     from dlrun.storage.run_config import variables
 

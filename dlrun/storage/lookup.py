@@ -29,13 +29,18 @@ def all_runs() -> list[RunDir]:
 
     Jobs of sweeps are included.
     """
-    return sorted(_runs(), key=lambda run: (*_started(run, run.path), str(run.path)))
+    return [run for run, _ in in_order((run, _read_start(run)) for run in found_runs())]
+
+
+def in_order(runs: Iterable[tuple[RunDir, float | None]]) -> list[tuple[RunDir, float | None]]:
+    """Runs with the starts in their summaries, the oldest first."""
+    return sorted(runs, key=lambda each: (*_started(each[0].path, each[1]), str(each[0].path)))
 
 
 def all_sweeps() -> list[SweepDir]:
     """Every sweep with a manifest, oldest first."""
     found = [SweepDir(p.parent) for p in outputs().glob("sweeps/*/*/manifest.json")]
-    return sorted(found, key=lambda sweep: (*_started(sweep, sweep.path), str(sweep.path)))
+    return sorted(found, key=lambda sweep: (*_started(sweep.path, _read_start(sweep)), str(sweep.path)))
 
 
 def read_each(places: Iterable[F], read: Callable[[F], R]) -> Iterator[tuple[F, R]]:
@@ -81,8 +86,8 @@ def locate_folder(reference: str, *, what: str = "run") -> Path:
     folder = Path(reference)
     if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
         return folder.absolute()
-    # a reused job has no `.hydra` of its own, so that `_runs` lacks it
-    fitting = [run for run in _runs() if _fits(run.id, reference)] or _reused_jobs(reference)
+    # a reused job has no `.hydra` of its own, so that `found_runs` lacks it
+    fitting = [run for run in found_runs() if _fits(run.id, reference)] or _reused_jobs(reference)
     if len(fitting) == 1:
         return fitting[0].path
     if (sweep := _sweep_of_all(fitting, reference)) is not None:
@@ -137,12 +142,19 @@ def _name_a_job(reference: str, sweep: SweepDir) -> str:
     return f"`{reference}` is a sweep; name one of its runs, for example `{sweep.id}/{job}`{remark}."
 
 
-def _runs() -> list[RunDir]:
+def found_runs() -> list[RunDir]:
+    """Every run under the outputs folder, in no order."""
     found = [*outputs().glob("runs/*/*/.hydra"), *outputs().glob("sweeps/*/*/*/.hydra")]
     return [RunDir(path.parent) for path in found]
 
 
-def _started(folder: RunDir | SweepDir, path: Path) -> tuple[float, float]:
+def _read_start(folder: RunDir | SweepDir) -> float | None:
+    with suppress(DamagedFile, OSError):
+        return folder.summary().started
+    return None
+
+
+def _started(path: Path, started: float | None) -> tuple[float, float]:
     """Seconds since 1970 of the first start; then of the folder's own file, for starts within a second.
 
     The time in a folder's name is of a time zone that nobody knows: it counts only where the summary says nothing.
@@ -150,9 +162,8 @@ def _started(folder: RunDir | SweepDir, path: Path) -> tuple[float, float]:
     written = 0.0
     with suppress(OSError):
         written = (path / ".hydra" / "overrides.yaml").stat().st_mtime
-    with suppress(DamagedFile, OSError):
-        if (started := folder.summary().started) is not None:
-            return started, written
+    if started is not None:
+        return started, written
     date, name = path.relative_to(outputs()).parts[1:3]
     with suppress(ValueError):
         return datetime.strptime(f"{date} {name.partition('-')[0]}", "%Y-%m-%d %H%M%S").timestamp(), written

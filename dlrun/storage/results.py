@@ -98,7 +98,10 @@ def _result(sweep: SweepDir, job: Job) -> Result:
         summary = run.summary()
         if not summary and (reason := lost_reuse(run.path, job.identity)):
             return Result(job, run, "missing", Summary({"error": reason}))
-        status = run.status() if summary else "missing"
-        return Result(job, run, status, run.summary(), reused=run != sweep.job(job.n))
+        status = summary.status if summary else "missing"
+        # an ended run is read once: a report reads ten thousand
+        if status == "running":
+            status, summary = run.status(), run.summary()
+        return Result(job, run, status, summary, reused=run != sweep.job(job.n))
     except DamagedFile as damage:
         return Result(job, sweep.job(job.n), "damaged", Summary({"error": f"{damage.path} is damaged: {damage.found}"}))

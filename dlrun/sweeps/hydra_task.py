@@ -22,7 +22,8 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import location
 from dlrun.sweeps.decision import decide_on_request, read_state
 from dlrun.sweeps.finish import finish
-from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.builder import JobBuilder
+from dlrun.sweeps.jobs.composed import ComposedJobs
 from dlrun.sweeps.jobs.conditional import FittedJobs, fit
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.location import SweepLocation
@@ -119,20 +120,12 @@ class SweepTask:
         return self.enter(sweep_runner(SweepStore(sweep, what), hydra))
 
     def _jobs(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
-        return self._builder.jobs(compose(self._expand(launcher), job_overrides, first))
+        return self._builder.jobs(ComposedJobs(self._expand(launcher), job_overrides, first))
 
     def _expand(self, launcher: Launcher) -> Expansion:
         if self._expansion is None:
             self._expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
         return self._expansion
-
-
-def compose(expansion: Expansion, job_overrides: Sequence[Sequence[str]], first: int = 0) -> list[ComposedJob]:
-    """Compose the jobs, numbered from `first` on."""
-    return [
-        ComposedJob(n, expansion.own(overrides), expansion.config(overrides, n))
-        for n, overrides in enumerate(job_overrides, first)
-    ]
 
 
 def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig | None = None) -> SweepRunner:

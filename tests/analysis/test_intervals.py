@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from dlrun.analysis import intervals
 from dlrun.analysis.intervals import confidence_interval, mean_interval
 from dlrun.analysis.statistics import describe_difference, paired_difference, spread
 from dlrun.analysis.value_range import ANY, ValueRange, value_range
@@ -32,6 +33,15 @@ def test_a_metric_has_the_noise_of_its_steps() -> None:
     assert found.significant is False
     same = spread([0.02, 0.02, 0.02], possible=SHARE)
     assert (same.sd, same.high - same.low) == (0, pytest.approx(2 * 4.30265 * 0.005 / math.sqrt(12 * 3)))
+
+
+def test_resamples_drawn_some_at_a_time_are_those_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(3).normal(size=37)
+    together = np.random.default_rng(0).integers(0, 37, (intervals.RESAMPLES, 37))
+    for drawn in (1 << 20, 1000, 1):  # the last a resample at a time
+        monkeypatch.setattr(intervals, "DRAWN", drawn)
+        intervals._resampled_means.cache_clear()
+        assert np.array_equal(intervals._resampled_means(values.tobytes()), values[together].mean(1))
 
 
 def test_values_that_are_no_shares_have_no_steps() -> None:

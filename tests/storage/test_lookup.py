@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from dlrun.commands.runs.query import Query, select
 from dlrun.errors import UserError
+from dlrun.storage import summary as summaries
 from dlrun.storage.lookup import all_runs, all_sweeps, locate
+from dlrun.storage.results import results
 from tests.conftest import Called
 from tests.facts import refuses
 from tests.made_sweeps import made_sweep
@@ -55,3 +58,18 @@ def test_a_sweep_in_a_run_s_place_is_told_with_a_job_to_type(here: Path, call: C
     with pytest.raises(UserError, match="fits 5 runs"):
         locate("cc")
     refuses(call("report", "ccd"), "`ccd` is a run", "dlrun ui ccdddddd")
+
+
+def test_each_summary_is_read_once_for_a_list_and_for_results(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = here / "outputs/sweeps/2026-03-02/090000-made-aaaaaaaa"
+    sweep = made_sweep(folder, {"seed": [0, 1, 2]}, lambda _: {"val/error": 0.5})
+    for n in range(3):
+        (folder / str(n) / ".hydra").mkdir(exist_ok=True)
+    found: list[str] = []
+    read = summaries.read
+    monkeypatch.setattr(summaries, "read", lambda place, kind: found.append(place.name) or read(place, kind))
+    assert len(select({}, Query())) == 3
+    assert sorted(found) == ["0", "1", "2"]
+    found.clear()
+    assert len(results(sweep)) == 3
+    assert sorted(found) == ["0", "1", "2"]

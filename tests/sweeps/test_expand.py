@@ -13,7 +13,8 @@ from dlrun.config import compose
 from dlrun.config.check import check_config
 from dlrun.errors import ConfigError
 from dlrun.sweeps.jobs import definition
-from dlrun.sweeps.jobs.builder import group_of
+from dlrun.sweeps.jobs.builder import JobBuilder, group_of
+from dlrun.sweeps.jobs.composed import ComposedJobs
 from dlrun.sweeps.jobs.expand import Expansion
 
 GIVEN = ["+experiment=digits", "hydra.mode=MULTIRUN", "optimizer.lr=0.1,0.3", "seed=range(3)"]
@@ -77,6 +78,28 @@ def test_jobs_share_nothing(opened: tuple[compose.Loader, DictConfig]) -> None:
     one, other = (expansion.config(["+experiment=digits", f"seed={n}"], n) for n in range(2))
     one.optimizer.lr = 9.0
     assert other.optimizer.lr != 9.0
+
+
+def test_a_sweep_holds_one_configuration_at_a_time(
+    opened: tuple[compose.Loader, DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    config = Expansion.config
+    monkeypatch.setattr(Expansion, "config", lambda self, words, n: made.append(n) or config(self, words, n))
+    jobs = ComposedJobs(Expansion(*opened), [[*GIVEN[:1], f"seed={n}", "optimizer.lr=0.1"] for n in range(3)], first=5)
+    assert (len(jobs), made) == (3, [])
+    for count, job in enumerate(jobs, 1):
+        assert made == [*range(5, 5 + count)]
+        assert (job.n, job.config.seed) == (4 + count, count - 1)
+
+
+def test_what_jobs_have_in_common_is_kept_once(opened: tuple[compose.Loader, DictConfig]) -> None:
+    words = [*GIVEN[:1], "tracking.enabled=false"]
+    overrides = [[*words, f"optimizer.lr={rate}", f"seed={n}"] for rate in (0.1, 0.3) for n in range(2)]
+    one, again, other, _ = (job.config for job in JobBuilder().build(ComposedJobs(Expansion(*opened), overrides)))
+    assert one["optimizer"] is again["optimizer"] is not other["optimizer"]
+    assert one["trainer"] is again["trainer"] is other["trainer"]
+    assert [each["optimizer"]["lr"] for each in (one, other)] == [0.1, 0.3]
 
 
 def test_what_is_taken_from_hydra_is_settled_for_each_job(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from dlrun.storage import manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
-from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.builder import JobBuilder
+from dlrun.sweeps.jobs.composed import ComposedJob
 from dlrun.sweeps.selection import select_group
 from tests.made_sweeps import group_of, made_sweep
 

@@ -12,7 +12,7 @@ from dlrun.commands.runs.conditions import fulfils, parse, tell_units
 from dlrun.commands.runs.order import higher_is_better, ranking_metric, sort_by
 from dlrun.commands.runs.rows import row_of
 from dlrun.errors import UserError
-from dlrun.storage.lookup import all_runs, locate, read_each
+from dlrun.storage.lookup import found_runs, in_order, locate, read_each
 from dlrun.storage.sweepdir import SweepDir
 
 
@@ -47,7 +47,7 @@ def select(named: Mapping[str, SweepDir | None], query: Query) -> list[dict[str,
         for reference, sweep in named.items()
     ]
     # one that is named must be whole
-    rows = [*map(row_of, chain(*found))] if named else [row for _, row in read_each(all_runs(), row_of)]
+    rows = [*map(row_of, chain(*found))] if named else _all_rows()
     for condition in conditions:
         tell_units(rows, condition)
         rows = [row for row in rows if fulfils(row, condition, rows)]
@@ -57,3 +57,9 @@ def select(named: Mapping[str, SweepDir | None], query: Query) -> list[dict[str,
         name = ranking_metric(rows, [*query.metrics])
         return sort_by(rows, name, descending=higher_is_better(rows, name))
     return sort_by(rows, query.sort, descending=query.descending) if query.sort and rows else rows
+
+
+def _all_rows() -> list[dict[str, Any]]:
+    """The rows of all runs, the oldest first; each summary is read once."""
+    rows = dict(read_each(found_runs(), row_of))
+    return [rows[run] for run, _ in in_order((run, row.get("started")) for run, row in rows.items())]

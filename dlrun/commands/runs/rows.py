@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import Any
 
 from dlrun.errors import UserError, did_you_mean
@@ -15,8 +17,10 @@ COLUMNS = ("id", "started", "name", "status", "seed", "steps", "train_seconds", 
 
 
 def row_of(run: RunDir) -> dict[str, Any]:
-    status = run.status()
     summary = run.summary()
+    # an ended run is read once: there may be ten thousand
+    if (status := summary.status) == "running":
+        status, summary = run.status(), run.summary()
     own = {"run": run, "id": run.id, "folder": str(run.path), "status": status, "size": size_of(run)}
     if status in ("running", "killed") and summary.steps is None:
         # an ended run has its steps in the summary, a running or killed one in the journal alone
@@ -25,7 +29,12 @@ def row_of(run: RunDir) -> dict[str, Any]:
 
 
 def value_of(row: dict[str, Any], name: str) -> Any:
-    return row[name] if name in row else measured(row).get(name)
+    if name in row:
+        return row[name]
+    cost = row.get("cost") or {}
+    if name.startswith("cost/") and (own := name.removeprefix("cost/")) in cost:
+        return cost[own]
+    return (row.get("metrics") or {}).get(name)
 
 
 def measured(row: dict[str, Any]) -> dict[str, Any]:
@@ -72,4 +81,15 @@ def _steps(row: dict[str, Any]) -> str:
 
 def size_of(folder: RunDir | SweepDir) -> int:
     """The bytes of a run or a sweep on the disk."""
-    return sum(f.lstat().st_size for f in folder.path.rglob("*") if f.is_file())
+    return _size_below(str(folder.path))
+
+
+def _size_below(folder: str) -> int:
+    size = 0
+    with suppress(FileNotFoundError, PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                size += _size_below(entry.path)
+            elif entry.is_file():
+                size += entry.stat(follow_symlinks=False).st_size
+    return size

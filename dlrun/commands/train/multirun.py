@@ -29,7 +29,7 @@ from dlrun.terminal import output
 
 if TYPE_CHECKING:
     from dlrun.storage.sweepdir import SweepDir
-    from dlrun.sweeps.jobs.builder import ComposedJob
+    from dlrun.sweeps.jobs.composed import ComposedJobs
     from dlrun.sweeps.location import SweepLocation
 
 
@@ -100,12 +100,12 @@ def locate(hydra: Hydra, master: DictConfig) -> SweepLocation:
         return location.locate(master, _jobs(hydra, master))
 
 
-def list_jobs(hydra: Hydra, master: DictConfig) -> tuple[list[ComposedJob], list[str]]:
-    """Compose the jobs of a sweep and run none; returns also what is left out of some of them.
+def list_jobs(hydra: Hydra, master: DictConfig) -> tuple[ComposedJobs, list[str]]:
+    """The jobs of a sweep, of which none is run; returns also what is left out of some of them.
 
     Raises `UserError` for a sweeper that does not know its jobs beforehand.
     """
-    from dlrun.sweeps.hydra_task import compose
+    from dlrun.sweeps.jobs.composed import ComposedJobs
     from dlrun.sweeps.jobs.conditional import fit
     from dlrun.sweeps.jobs.expand import Expansion
 
@@ -119,7 +119,7 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> tuple[list[ComposedJob], list
         )
     expansion = Expansion(hydra.config_loader, master)
     fitted = fit(expansion, jobs)
-    return compose(expansion, fitted.jobs), fitted.left_out
+    return ComposedJobs(expansion, fitted.jobs), fitted.left_out
 
 
 def _jobs(hydra: Hydra, master: DictConfig) -> list[list[str]] | None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import cache, cached_property
 from types import MappingProxyType, UnionType
 from typing import (
     Any,
+    ClassVar,
     Generic,
     Literal,
     Self,
@@ -57,7 +58,7 @@ class Key(Generic[T]):
         return value is None or fits(value, self._kind)
 
     def read(self, value: Any) -> Any:
-        return read_numbers(value, self._kind)
+        return read_numbers(value, self._kind) if _holds_floats(self._kind) else value
 
     @cached_property
     def _kind(self) -> Any:
@@ -70,6 +71,11 @@ class Record:
     """The keys of a JSON file, as attributes."""
 
     __slots__ = ("_values",)
+    _keys: ClassVar[dict[str, Key[Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        attributes = (pair for base in reversed(cls.__mro__) for pair in vars(base).items())
+        cls._keys = {name: key for name, key in attributes if isinstance(key, Key)}
 
     def __init__(self, values: Mapping[str, Any] = MappingProxyType({})) -> None:
         self._values = dict(values)
@@ -84,17 +90,15 @@ class Record:
 
     def read_numbers(self) -> None:
         """Make numbers of the texts that JSON has for NaN and infinity, in keys that hold numbers."""
-        for kind in type(self).__mro__:
-            for name, key in vars(kind).items():
-                if isinstance(key, Key) and (value := self._values.get(name)) is not None:
-                    self._values[name] = key.read(value)
+        for name, key in self._keys.items():
+            if isinstance(value := self._values.get(name), str | dict | list):
+                self._values[name] = key.read(value)
 
     def misfit(self) -> str | None:
         """A known key with a value of another kind, for a message; None if there is none."""
-        for kind in type(self).__mro__:
-            for name, key in vars(kind).items():
-                if isinstance(key, Key) and not key.takes(self._values.get(name)):
-                    return describe(name, self._values[name])
+        for name, key in self._keys.items():
+            if not key.takes(self._values.get(name)):
+                return describe(name, self._values[name])
         return None
 
     def __bool__(self) -> bool:
@@ -117,27 +121,50 @@ def fits(value: Any, kind: Any) -> bool:
 
     Whole numbers and others are not told apart. A `TypedDict` may lack keys, and have them as null.
     """
+    return _test_of(kind)(value)
+
+
+@cache
+def _test_of(kind: Any) -> Callable[[Any], bool]:
+    """The test of a value for a type, made once: there may be ten thousand summaries to read."""
     origin, arguments, typed = _form(kind)
     if origin is Any:
-        return True
+        return lambda value: True
     if origin in (UnionType, Union):
-        return any(fits(value, each) for each in arguments)
+        options = [_test_of(each) for each in arguments]
+        return lambda value: any(test(value) for test in options)
     if origin is Literal:
-        return isinstance(value, str)
+        return lambda value: isinstance(value, str)
     if typed:
-        return isinstance(value, dict) and all(
-            value.get(name) is None or fits(value[name], hint) for name, hint in _hints(origin).items()
-        )
+        return _test_of_keys(_hints(origin))
     if issubclass(origin, Mapping):
-        if not isinstance(value, dict) or not arguments:
-            return isinstance(value, dict)
-        return all(fits(name, arguments[0]) and fits(each, arguments[1]) for name, each in value.items())
+        return _test_of_mapping(*map(_test_of, arguments))
     # a text is a sequence too
     if issubclass(origin, Sequence) and origin is not str:
-        return isinstance(value, list | tuple) and all(fits(each, item) for each in value for item in arguments[:1])
+        item = _test_of(arguments[0] if arguments else Any)
+        return lambda value: isinstance(value, list | tuple) and all(map(item, value))
     if origin is int:  # older files have some with a point
-        return is_finite(value)
-    return isinstance(value, float) or is_finite(value) if origin is float else isinstance(value, origin)
+        return is_finite
+    if origin is float:
+        return lambda value: isinstance(value, float) or is_finite(value)
+    return lambda value: isinstance(value, origin)
+
+
+def _test_of_keys(hints: Mapping[str, Any]) -> Callable[[Any], bool]:
+    def test(value: Any) -> bool:
+        # asked for anew: a `TypedDict` may have itself below it
+        return isinstance(value, dict) and all(
+            value.get(name) is None or _test_of(hint)(value[name]) for name, hint in hints.items()
+        )
+
+    return test
+
+
+def _test_of_mapping(*tests: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    if not tests:
+        return lambda value: isinstance(value, dict)
+    key, item = tests
+    return lambda value: isinstance(value, dict) and all(map(key, value)) and all(map(item, value.values()))
 
 
 @cache
@@ -168,6 +195,13 @@ def read_numbers(value: Any, kind: Any) -> Any:
         if isinstance(value, list) and arguments and issubclass(origin, Sequence):
             return [read_numbers(each, arguments[0]) for each in value]
     return value
+
+
+@cache
+def _holds_floats(kind: Any) -> bool:
+    # a `TypedDict` may have itself below it
+    origin, arguments, typed = _form(kind)
+    return typed or origin is float or any(map(_holds_floats, arguments))
 
 
 def misfit(values: Mapping[str, Any], kind: type) -> str | None:

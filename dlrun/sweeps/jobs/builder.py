@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,15 @@ from dlrun.runs.parts import make_dataset
 from dlrun.runs.weights import loading
 from dlrun.runs.weights.overlap import begin, find_shared
 from dlrun.storage import run_config
+from dlrun.storage.files.config_values import raw_values
 from dlrun.storage.identity import digest, essential, identify, may_be_of_batches
 from dlrun.storage.jobs.job import Job
+from dlrun.storage.jobs.sharing import SharedParts
 from dlrun.storage.jobs.strata import find_strata
 from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.sources import sources
 from dlrun.sweeps.jobs.complaints import describe_complaints
+from dlrun.sweeps.jobs.composed import ComposedJob
 from dlrun.sweeps.jobs.pretrained import NAME, begin_with_pretrained
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
@@ -34,19 +37,6 @@ from dlrun.types import Data, Quantity
 
 REMARKS = 8
 """Remarks on a sweep's data that are shown: it may have a data set for each job."""
-
-
-@dataclass(frozen=True)
-class ComposedJob:
-    """A job as Hydra composes it, not checked yet."""
-
-    n: int
-    overrides: tuple[str, ...]
-    config: DictConfig
-
-    @property
-    def label(self) -> str:
-        return " ".join(self.overrides) or "the one job"
 
 
 @dataclass(frozen=True)
@@ -84,26 +74,27 @@ class JobBuilder:
         # the data and first weights of jobs that were found to know nothing of each other
         self._begun: set[str] = set()
 
-    def jobs(self, composed: Sequence[ComposedJob]) -> list[Job]:
+    def jobs(self, composed: Iterable[ComposedJob]) -> list[Job]:
         """Check the jobs of a sweep, each once; raises one `UserError` with all mistakes."""
         jobs = self._without_duplicates(self.build(composed))
         self._check_units(jobs)
         return jobs
 
-    def build(self, composed: Sequence[ComposedJob]) -> list[Job]:
+    def build(self, composed: Iterable[ComposedJob]) -> list[Job]:
         """Check the jobs each for itself; raises one `UserError` with all mistakes."""
         complaints: dict[str, list[str]] = {}
         jobs = []
         # for this call only: a search keeps its builder for hours, and need not keep the data
         loaded: dict[str, Data] = {}
+        parts = SharedParts()
         with output.once():  # what the data set says, once for all folds
             for each in composed:
                 try:
-                    jobs.append(self._job(each, loaded))
+                    jobs.append(self._job(each, loaded, parts))
                 except UserError as error:
                     complaints.setdefault(str(error), []).append(each.label)
         if complaints:
-            raise UserError(describe_complaints(complaints, len(composed)))
+            raise UserError(describe_complaints(complaints, len(jobs) + sum(map(len, complaints.values()))))
         self._check_together(jobs)
         return jobs
 
@@ -125,14 +116,15 @@ class JobBuilder:
     def rule(self) -> SelectionRule:
         return next(iter(self.rules.values()))
 
-    def _job(self, composed: ComposedJob, loaded: dict[str, Data]) -> Job:
+    def _job(self, composed: ComposedJob, loaded: dict[str, Data], parts: SharedParts) -> Job:
         config = begin_with_pretrained(composed.config, train=self._pretrain)
         plain = check_config(config)
         if (devices := plain["trainer"]["devices"]) > 1:
             raise ConfigError(f"trainer.devices={devices}: a job of a sweep has one device. Type trainer.devices=1")
         # what the user's own command reads may be read again, by the jobs and where they are tested
         trust.grant_environment(composed.config)
-        group = group_of(composed.config)
+        raw = raw_values(composed.config)
+        group = _group_of(raw)
         device, precision = choose_of_job(plain["trainer"]["device"], plain["trainer"]["precision"])
         data_key = digest([plain["dataset"], plain["trusted"]])
         # jobs of one group differ by the seed: if one fits together, all do
@@ -169,7 +161,7 @@ class JobBuilder:
         return Job(
             n=composed.n,
             overrides=composed.overrides,
-            config=run_config.resolved(_raw(composed.config), plain),
+            config=parts.share(run_config.resolved(raw, plain)),
             identity=identity.hash,
             group=group,
             parts=identity.parts,
@@ -262,19 +254,14 @@ def group_of(config: DictConfig) -> str:
 
     Interpolations are not resolved. So a key that follows the seed separates no groups.
     """
-    raw = _raw(config)
-    raw.pop("seed", None)
-    if isinstance(raw.get("dataset"), dict):
-        for key in ("split_seed", "fold"):
-            raw["dataset"].pop(key, None)
-    return digest(essential(raw, of_batches=may_be_of_batches(raw)))[:16]
+    return _group_of(raw_values(config))
 
 
-def _raw(config: DictConfig) -> dict[str, Any]:
-    """The values as they were given, references too."""
-    raw = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(raw, dict)
-    return {str(name): value for name, value in raw.items()}
+def _group_of(raw: Mapping[str, Any]) -> str:
+    kept = {key: value for key, value in raw.items() if key != "seed"}
+    if isinstance(data := kept.get("dataset"), dict):
+        kept["dataset"] = {key: value for key, value in data.items() if key not in ("split_seed", "fold")}
+    return digest(essential(kept, of_batches=may_be_of_batches(kept)))[:16]
 
 
 def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:

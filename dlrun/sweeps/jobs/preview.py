@@ -58,10 +58,11 @@ def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
 
     What a job's process or its steps fail at is not known. Raises the job's own `UserError`.
     """
-    shapes: dict[str, Job] = {}
     # the seed, the learning rate and the like do not change the cost
-    for job in jobs:
-        shapes.setdefault(shape_of(job.config), job)
+    shape_of_job = [shape_of(job.config) for job in jobs]
+    shapes: dict[str, Job] = {}
+    for shape, job in zip(shape_of_job, jobs, strict=True):
+        shapes.setdefault(shape, job)
     measured: dict[int, JobCost] = {}
     mistakes: list[UserError] = []
 
@@ -81,7 +82,7 @@ def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
         pool.run(tasks, on_result=take)
     if mistakes:
         raise mistakes[0]
-    return [measured[shapes[shape_of(job.config)].n] for job in jobs]
+    return [measured[shapes[shape].n] for shape in shape_of_job]
 
 
 def measure(config: dict[str, Any]) -> JobCost:

@@ -17,7 +17,8 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory
 from dlrun.sweeps.finish import finish
 from dlrun.sweeps.hydra_task import Launcher, SweepTask, exit_code, resumed_runner
-from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.builder import JobBuilder
+from dlrun.sweeps.jobs.composed import ComposedJob
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.jobs.reuse import other_sweeps, reuse
 from dlrun.sweeps.location import SweepLocation, create, say_if_over

@@ -17,7 +17,7 @@ from benchmarks.report import Section
 # some minutes each; `processes` leaves out trainers that are not installed
 SHORT = ("step", "stacked", "language", "startup", "processes", "exactness", "checkpoints", "targets")
 # by duration: sweeps half an hour, frameworks forty minutes, the last two most of an hour
-LONG = ("gpu", "noncausal", "kill", "sweeps", "frameworks", "tracking", "mnist_error")
+LONG = ("gpu", "noncausal", "kill", "growth", "sweeps", "frameworks", "tracking", "mnist_error")
 SCRIPTS = (*SHORT[:-1], *LONG, SHORT[-1])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 from dlrun.storage.rundir import RunDir
 
@@ -30,12 +31,10 @@ def dlrun(*arguments: str) -> list[str]:
     return [*([str(script)] if script.exists() else [sys.executable, "-m", "dlrun"]), *arguments]
 
 
-def start(command: Sequence[str], here: Path) -> subprocess.Popen[str]:
-    """Start a command in `here`, its output readable line by line."""
+def start(command: Sequence[str], here: Path, output: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start a command in `here`, its output readable line by line, or in a file."""
     environment = {name: value for name, value in os.environ.items() if name not in SHELL}
-    return subprocess.Popen(
-        command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen(command, cwd=here, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
 
 
 def call(command: Sequence[str], here: Path) -> str:

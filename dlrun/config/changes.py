@@ -14,10 +14,10 @@ from dlrun.terminal import output
 CHANGEABLE = [
     *(
         f"trainer.{key}"
-        for key in ("epochs", "steps", "minutes", "patience", "on_spike", "device", "devices", "workers", "figures")
+        for key in ("epochs", "steps", "minutes", "patience", "on_spike", "device", "devices", "strategy", "workers")
     ),
     *(f"trainer.{key}_every" for key in ("evaluate", "checkpoint", "log")),
-    *("evaluation.test", "evaluation.batch_size"),
+    *("trainer.figures", "evaluation.test", "evaluation.batch_size"),
     *(f"tracking.{field.name}" for field in fields(Tracking)),
     *(f"cost.{field.name}" for field in fields(Cost)),
 ]

@@ -53,6 +53,7 @@ class Trainer:
     ema: float | None = None
     device: str = "auto"
     devices: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"  # of several devices; auto: fsdp where ddp would fill a GPU
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     deterministic: bool = False
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"  # auto: the faster one for convolutions

@@ -181,6 +181,9 @@ class Training:
             stream=self.batches.state_dict(state.step) if isinstance(self.batches, StreamBatches) else {},
         )
 
+    def make_whole(self) -> None:
+        """Have this process hold all of the run after the loop, if it had a part in it."""
+
 
 def train(
     run: Trainable[Value, Saved, Best],

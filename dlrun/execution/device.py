@@ -34,13 +34,15 @@ class Execution:
     """The reason for `compile`."""
     devices: int = 1
     """As many processes as the run has, each with one."""
+    strategy: str = "ddp"
+    """Of several: whether each has the weights (ddp) or a part of them (fsdp)."""
     micro_batch: Sequence[Mapping[str, Any]] = ()
     """What was found to fit into the memory before the first step."""
 
     def summary(self) -> dict[str, Any]:
         """The choices for a resumed run to repeat."""
         choices: dict[str, Any] = {"memory_format": self.memory_format, "compile": self.compile, "why": self.why}
-        choices |= {"devices": self.devices} if self.devices > 1 else {}
+        choices |= {"devices": self.devices, "strategy": self.strategy} if self.devices > 1 else {}
         choices |= {"micro_batch": [*self.micro_batch]} if self.micro_batch else {}
         return {"device": self.device.type} | choices
 

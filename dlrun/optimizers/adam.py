@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Adam:
     tensor([0.9000, 0.9000])
     """
 
+    elementwise: ClassVar[bool] = True
     lr: float
     beta1: float = 0.9
     beta2: float = 0.999

@@ -45,6 +45,8 @@ class Descent:
         """The gradient of a batch that several processes share."""
         self.memory = Memory()
         """What fits, and so cuts a batch further than `accumulate`."""
+        self.norms: Callable[[list[Tensor]], Tensor] = parameter_norms
+        """The norm of each gradient, of which a process may have a part."""
 
     @property
     def lr(self) -> float:
@@ -88,11 +90,11 @@ class Descent:
             raise
         norm, each, clipped = None, None, None
         if self.clip is not None or self.measure_norms:
-            each = parameter_norms(grads)  # a tensor: nothing waits for it
+            each = self.norms(grads)  # a tensor: nothing waits for it
             norm = torch.linalg.vector_norm(each)
             if self.clip is not None:
                 grads = clip_gradient(grads, norm, self.clip)
-                clipped = global_norm(grads) if self.measure_norms else None
+                clipped = torch.linalg.vector_norm(self.norms(grads)) if self.measure_norms else None
         if objective.waiting:
             params, grads = objective.params, _spread(grads, objective.waiting)
         self.rule.update(params, grads, lr)
@@ -198,16 +200,6 @@ def _weights(portions: list[Batch]) -> list[Any]:
     # nothing waits for it
     counts = torch.stack([(portion.y != IGNORE_INDEX).sum() for portion in portions])
     return list((counts / counts.sum()).unbind())
-
-
-def global_norm(tensors: list[Tensor]) -> Tensor:
-    """The Euclidean norm of all tensors together.
-
-    >>> global_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
-    tensor(5.)
-    """
-    norm: Tensor = torch.linalg.vector_norm(parameter_norms(tensors))
-    return norm
 
 
 def parameter_norms(tensors: list[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from dlrun.errors import ConfigError
+from dlrun.optimizers.parameters import is_elementwise
 from dlrun.types import Rule
 
 
@@ -57,6 +58,7 @@ class LayeredRule:
         self.lr = rules[0].lr if lr is None else lr
         check_rates(groups, self.lr)
         self.takes_sparse = all(getattr(rule, "takes_sparse", False) for rule in rules)
+        self.elementwise = all(map(is_elementwise, rules))
         self.dampening = max(getattr(rule, "dampening", 0.0) for rule in rules)
         if hasattr(rules[0], "hidden"):
             self.hidden: list[bool] | None = None

@@ -84,6 +84,13 @@ def restore(name: str, into: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
         target.copy_(source)
 
 
+def is_elementwise(rule: object) -> bool:
+    """Does a rule say, by its own attribute `elementwise`, that it changes each number of a weight by itself?"""
+    # not by that of a base class: a derived one may do something else
+    own = vars(rule).get("elementwise", vars(type(rule)).get("elementwise", False))
+    return bool(own)
+
+
 def check_none_frozen(model: nn.Module, name: str) -> None:
     """Raise `ConfigError` for frozen parameters: the optimizer `name` sets all of them in closed form."""
     if frozen := [each for each, p in model.named_parameters() if not p.requires_grad]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class SGD:
     tensor([0.9000, 0.9000])
     """
 
+    elementwise: ClassVar[bool] = True
     lr: float
     momentum: float = 0.0
     nesterov: bool = False

@@ -12,6 +12,9 @@ from torch import Tensor
 from dlrun.errors import ConfigError
 from dlrun.optimizers.layered import ParameterGroup, check_rates
 
+ELEMENTWISE = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "ASGD", "Rprop")
+"""The classes of `torch.optim` that change each number of a weight by itself."""
+
 
 class TorchRule:
     """A `torch.optim.Optimizer` as a rule."""
@@ -24,6 +27,7 @@ class TorchRule:
     ) -> None:
         known = inspect.signature(cls).parameters
         self.cls = cls
+        self.elementwise = any(cls is getattr(torch.optim, name) for name in ELEMENTWISE)
         self._arguments = dict(arguments)
         self._decay_all = bool(self._arguments.pop("decay_all", False))
         self._decays = "weight_decay" in known  # not every optimizer has it

@@ -65,6 +65,7 @@ def run(
             ranks.begin(run.built.training.checkpoint(run.state))
         with _profiled(run, interrupt.stops(ranks, lambda: bool(observers.stopped))) as stop:
             run.state = train(run.built.training, run.state, run.recorder, stop)
+        run.built.training.make_whole()
         return complete_run(run, interrupt)
 
 

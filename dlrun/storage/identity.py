@@ -26,6 +26,7 @@ BOOKKEEPING_OF_TRAINER = (
     "profile",
     "device",
     "devices",
+    "strategy",
     "precision",
     "threads",
     "workers",

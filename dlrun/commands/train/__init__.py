@@ -103,6 +103,11 @@ def prepare(config: DictConfig) -> Built:
             RunDir(folder).check_free()
         trainer = check_config(config)["trainer"]
         launch.check(trainer["devices"], trainer["device"], folder)
+        if trainer["strategy"] != "auto" and world.world() is None:
+            raise ConfigError(
+                f"trainer.strategy={trainer['strategy']} is for several devices. Type trainer.devices=2, or "
+                "trainer.strategy=auto"
+            )
     built = build(begin_with_pretrained(config))
     if hydra.mode == RunMode.RUN:
         check_unfinished(built, ranks.identity_of(built), RunDir(folder))

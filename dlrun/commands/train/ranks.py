@@ -14,12 +14,15 @@ from typing import Any
 from dlrun.engine import loop
 from dlrun.errors import ConfigError, DlrunError, RunError, UserError, place
 from dlrun.execution import device
+from dlrun.execution.device import Execution
+from dlrun.execution.ranks.sharded import strategy
 from dlrun.execution.ranks.spread import Together, check, spread, unused_parameters
 from dlrun.execution.ranks.world import FOLDER, World, world
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.interrupt import Interrupt
 from dlrun.runs.scoring import evaluate_splits
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
+from dlrun.storage.identity import Identity
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 
@@ -33,6 +36,8 @@ class _Start:
     fingerprint: str
     sealed: bool
     unused: bool
+    blocks: list[str] | None
+    """Of weights that are cut (fsdp)."""
 
 
 def share(built: Built, folder: RunDir) -> Built:
@@ -48,13 +53,21 @@ def share(built: Built, folder: RunDir) -> Built:
         raise ConfigError("trainer.minutes is measured in one process. Type trainer.steps=… or trainer.epochs=…")
     if built.trainer.profile == "memory":
         raise ConfigError("trainer.profile=memory measures one process. Type trainer.devices=1")
+    if changing := built.observers.changing:
+        raise ConfigError(
+            f"observers.{changing[0]} changes the training of one process, and the others would go on without. Type "
+            f"observers.{changing[0]}=null, or trainer.devices=1"
+        )
     check(built.training, found.size)
-    unused = unused_parameters(built.training)
-    found.broadcast(_Start(built.config, built.execution.summary(), built.data.fingerprint, False, unused))
+    unused, blocks = unused_parameters(built.training), None
+    if strategy.choose(built.trainer.strategy, built.training) == "fsdp":
+        blocks = strategy.blocks_of(built.training, built.observers.during_training, unused=unused)
+    start = _Start(built.config, built.execution.summary(), built.data.fingerprint, False, unused, blocks)
+    found.broadcast(start)
     wrong = [text for text in found.gather(None) if text]
     if wrong:
         raise RunError(str(wrong[0]))
-    return _spread(built, found, unused=unused)
+    return _spread(built, found, start)
 
 
 def identity_of(built: Built) -> str:
@@ -62,16 +75,22 @@ def identity_of(built: Built) -> str:
     found = world()
     if found is None:
         return built.identity.hash
-    execution = replace(built.execution, devices=found.size, compile=False, why="")
-    return identity(built.config, built.data, execution, built.initial_weights, built.quantities).hash
+    how = strategy.choose(built.trainer.strategy, built.training)
+    return _identity(built, _execution(built, found, how)).hash
 
 
-def _spread(built: Built, found: World, *, unused: bool) -> Built:
-    execution = replace(built.execution, devices=found.size, compile=False, why="")
-    training = spread(built.training, found, unused=unused)
-    initial = built.initial_weights
-    made = identity(built.config, built.data, execution, initial, built.quantities)
-    return replace(built, training=training, execution=execution, identity=made)
+def _execution(built: Built, found: World, how: str) -> Execution:
+    return replace(built.execution, devices=found.size, strategy=how, compile=False, why="")
+
+
+def _identity(built: Built, execution: Execution) -> Identity:
+    return identity(built.config, built.data, execution, built.initial_weights, built.quantities)
+
+
+def _spread(built: Built, found: World, start: _Start) -> Built:
+    execution = _execution(built, found, "ddp" if start.blocks is None else "fsdp")
+    training = spread(built.training, found, unused=start.unused, blocks=start.blocks)
+    return replace(built, training=training, execution=execution, identity=_identity(built, execution))
 
 
 def follow() -> int:
@@ -101,13 +120,14 @@ def _follow(found: World, start: _Start) -> int:
         wrong = str(error)
     if any(found.gather(wrong and f"Process {found.rank} of {found.size}: {wrong}")):
         return UserError.exit_code
-    built = _spread(built, found, unused=start.unused)
+    built = _spread(built, found, start)
     device.apply(built.execution)
     training = built.training
     assert isinstance(training.ranks, Together)
     with Interrupt() as interrupt:
         state = loop.restore(training, training.ranks.received())
         state = loop.train(training, state, _Silent(), interrupt.stops(training.ranks))
+        training.make_whole()
         if interrupt.signal is not None and state.step < training.plan.steps and not training.over(state):
             return 128 + interrupt.signal
         while (name := training.ranks.asked()) is not None:

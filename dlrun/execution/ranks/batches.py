@@ -90,7 +90,9 @@ class RankBatches(Batches):
         whole = self.last if (step + 1) % self.per_epoch == 0 else min(self.size, len(self.split))
         draw.manual_seed(key(self.seed, AUGMENTATION, step))
         samples = Samples(index.to(self.device), epoch, self.seed)
-        x = vary_part(batch.x, draw, samples, whole=whole, start=part_of(whole, self.rank, self.ranks).start)
+        part = part_of(whole, self.rank, self.ranks)
+        # a stand-in is the first sample
+        x = vary_part(batch.x, draw, samples, whole=whole, start=part.start if part.start < part.stop else 0)
         return Batch(x, batch.y, batch.weight, batch.mask)
 
     def _draw_key(self, step: int) -> int:

@@ -22,8 +22,8 @@ from dlrun.optimizers.descent import align, cut
 from dlrun.types import Batch
 
 
-class _Sum(nn.Module):
-    """An objective as the module that DDP wraps: a batch's sum of weighted losses, and its weight."""
+class BatchSum(nn.Module):
+    """An objective as the module that DDP or FSDP wraps: a batch's sum of weighted losses, and its weight."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class RankGradient:
 
     def __init__(self, objective: Objective, *, unused: bool) -> None:
         self._ddp = DistributedDataParallel(
-            _Sum(objective), find_unused_parameters=unused, gradient_as_bucket_view=True
+            BatchSum(objective), find_unused_parameters=unused, gradient_as_bucket_view=True
         )
         # a lambda, for DDP compares the annotations of others by identity
         self._ddp.register_comm_hook(None, lambda _, bucket: self._add_up(bucket))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ from dlrun.execution.ranks.batches import RankBatches
 from dlrun.execution.ranks.evaluation import Shares
 from dlrun.execution.ranks.gradient import RankGradient
 from dlrun.execution.ranks.meter import RankLossMeter
+from dlrun.execution.ranks.sharded.training import ShardedTraining
+from dlrun.execution.ranks.trial import buffers_kept, first_samples
 from dlrun.execution.ranks.world import World
 from dlrun.losses.weighted_sum import WeightedSum
 from dlrun.metrics import is_of_batch
@@ -88,17 +89,22 @@ def _tensors(objective: Objective) -> list[Tensor]:
     return [*dict.fromkeys(t.detach() if t.requires_grad else t for t in parts)]
 
 
-def spread(training: Training, world: World, *, unused: bool) -> Training:
+def spread(training: Training, world: World, *, unused: bool, blocks: Sequence[str] | None = None) -> Training:
     """The training as one of several processes takes part in it.
 
-    `unused`: see `RankGradient`. Raises `ConfigError` for parts that belong to one process.
+    `unused`: see `RankGradient`. With `blocks` each keeps a part of the weights (`ShardedTraining`). Raises
+    `ConfigError` for parts that belong to one process.
     """
     check(training, world.size)
     optimizer, batches = training.optimizer, training.batches
     assert isinstance(optimizer, Descent) and isinstance(batches, Batches)
     # a process that took its part again would keep the others waiting
     optimizer.memory.auto = False
-    optimizer.across = RankGradient(training.objective, unused=unused)
+    if blocks is None:
+        optimizer.across = RankGradient(training.objective, unused=unused)
+    else:
+        parts: dict[str, Any] = {field.name: getattr(training, field.name) for field in fields(training)}
+        training = ShardedTraining(**parts, world=world, blocks=blocks, unused=unused)
     agreement = Agreement(world)
     plan = AgreedPlan(**{f.name: getattr(training.plan, f.name) for f in fields(training.plan)}, agreement=agreement)
     mine: dict[str, Any] = {field.name: getattr(batches, field.name) for field in fields(batches)}
@@ -125,18 +131,8 @@ def _describe(training: Training, world: World) -> str:
     if batches.augment is not None and not hasattr(batches.augment, "vary_part"):
         own.append("augmentation")
     apart = f"; {' and '.join(own)} of each are its own" if own else ""
-    return f"{world.size}, each with {each} samples of a batch{apart}"
-
-
-@contextmanager
-def _buffers_kept(objective: Objective) -> Iterator[None]:
-    """Put the buffers back: a pass in training moves the statistics of norms."""
-    before = [(buffer, buffer.clone()) for buffer in objective.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.copy_(value)
+    pieces = " and a part of the weights (fsdp)" if isinstance(training, ShardedTraining) else ""
+    return f"{world.size}, each with {each} samples of a batch{pieces}{apart}"
 
 
 def check(training: Training, processes: int) -> None:
@@ -170,14 +166,15 @@ def unused_parameters(training: Training) -> bool:
 
     Raises `ConfigError` for a loss whose parts do not add up.
     """
-    batches, objective = training.batches, training.objective
-    index = torch.arange(min(2, len(batches.split)), device=training.device)
+    objective = training.objective
     objective.train()
-    with _buffers_kept(objective):
-        loss, weight = objective.weighed(batches.split.gather(index).to(training.device))
+    with buffers_kept(objective):
+        loss, weight = objective.weighed(first_samples(training))
+        # before the buffers are put back: the backward pass of a batch norm reads them
+        grads = torch.autograd.grad(loss, objective.params, allow_unused=True)
     if weight is not None and isinstance(objective.loss, WeightedSum):
         raise ConfigError(
             "trainer.devices: each term of the sum of losses has weights of its own, which the parts of a batch do not "
             "add up to. Type trainer.devices=1"
         )
-    return any(g is None for g in torch.autograd.grad(loss, objective.params, allow_unused=True))
+    return any(g is None for g in grads)

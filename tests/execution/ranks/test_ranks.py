@@ -14,12 +14,15 @@ from typing import Any, cast
 import pytest
 import torch
 
+from dlrun.config import compose
 from dlrun.datasets.tensors.augment import Augment
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.batches import Batches
 from dlrun.engine.state import State
 from dlrun.errors import RunError
 from dlrun.execution.ranks.batches import RankBatches, StandIn
+from dlrun.execution.ranks.spread import unused_parameters
+from dlrun.runs.build import build
 from dlrun.runs.interrupt import Interrupt
 from dlrun.runs.open_run import record_failure
 from dlrun.storage.journal import curves
@@ -209,7 +212,7 @@ def parts(split: TensorSplit, ranks: int, **options: Any) -> list[RankBatches]:
     return [RankBatches(split, **given, rank=rank, ranks=ranks) for rank in range(ranks)]
 
 
-@pytest.mark.parametrize("size", [4, 7, 11, 40])
+@pytest.mark.parametrize("size", [4, 5, 7, 11, 40])
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_the_parts_of_batches_make_them(size: int, ranks: int) -> None:
     split = TensorSplit(torch.rand(11, 1, 6, 6), torch.arange(11))
@@ -222,3 +225,10 @@ def test_the_parts_of_batches_make_them(size: int, ranks: int) -> None:
             assert torch.equal(torch.cat([part.y for part in found]), batch.y)
             torch.testing.assert_close(torch.cat([part.x for part in found]), batch.x)
             assert max(map(len, (part.y for part in found))) - min(map(len, (part.y for part in found))) <= 1
+
+
+def test_a_model_with_batch_norms_is_looked_at() -> None:
+    training = build(compose.config([*OFF, "model=resnet20", "model.width=4"]), try_steps=False).training
+    before = [buffer.clone() for buffer in training.objective.buffers()]
+    assert not unused_parameters(training)
+    assert all(map(torch.equal, training.objective.buffers(), before))

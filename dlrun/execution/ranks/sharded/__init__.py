@@ -1,0 +1,1 @@
+"""FSDP: each process keeps a part of every weight, of its gradient and of the optimizer's state."""

@@ -116,8 +116,7 @@ class Training:
             means = self.evaluate(self.validation, state.step, **options)
             metrics = {f"val/{name}": value for name, value in means.items()}
             if self.ahead(state, metrics):
-                # the averaged ones, if there is an average
-                self.best = self.weights(state.step, metrics)
+                self.best = self.weights(state.step, metrics)  # the averaged ones, if there is an average
         return metrics
 
     def evaluate(self, split: Split, step: int, **options: Any) -> dict[str, float]:
@@ -164,8 +163,7 @@ class Training:
 
     def over(self, state: State) -> bool:
         """Is the run out of patience?"""
-        # so many validations in a row brought nothing better
-        return self.patience is not None and state.waited >= self.patience
+        return self.patience is not None and state.waited >= self.patience  # so many were no better
 
     def checkpoint(self, state: State) -> Checkpoint:
         """The checkpoint of this step, for `restore`."""

@@ -39,6 +39,13 @@ class Execution:
     micro_batch: Sequence[Mapping[str, Any]] = ()
     """What was found to fit into the memory before the first step."""
 
+    @property
+    def kind(self) -> str:
+        """The kind of device and the number of processes, on which rounding depends."""
+        if self.devices == 1:
+            return self.device.type
+        return f"{self.device.type} x{self.devices}" + (" fsdp" if self.strategy == "fsdp" else "")
+
     def summary(self) -> dict[str, Any]:
         """The choices for a resumed run to repeat."""
         choices: dict[str, Any] = {"memory_format": self.memory_format, "compile": self.compile, "why": self.why}

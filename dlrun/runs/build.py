@@ -177,17 +177,11 @@ def identity(
         plain | {"init_from": initial},
         data.fingerprint + order_of(data.train, plain["trainer"]["workers"]),
         # several round in another order, and drop out other activations
-        device=execution.device.type + _processes(execution),
+        device=execution.kind,
         precision=execution.precision,
         torch=torch.__version__,
         of_batches=are_of_batches(measured),
     )
-
-
-def _processes(execution: Execution) -> str:
-    if execution.devices == 1:
-        return ""
-    return f" x{execution.devices}" + (" fsdp" if execution.strategy == "fsdp" else "")
 
 
 def make_plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Plan:

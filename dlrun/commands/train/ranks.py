@@ -16,6 +16,7 @@ from dlrun.errors import ConfigError, DlrunError, RunError, UserError, place
 from dlrun.execution import device
 from dlrun.execution.device import Execution
 from dlrun.execution.ranks.sharded import strategy
+from dlrun.execution.ranks.sharded.training import shard
 from dlrun.execution.ranks.spread import Together, check, spread, unused_parameters
 from dlrun.execution.ranks.world import FOLDER, World, world
 from dlrun.runs.build import Built, assemble, identity
@@ -89,7 +90,10 @@ def _identity(built: Built, execution: Execution) -> Identity:
 
 def _spread(built: Built, found: World, start: _Start) -> Built:
     execution = _execution(built, found, "ddp" if start.blocks is None else "fsdp")
-    training = spread(built.training, found, unused=start.unused, blocks=start.blocks)
+    training, cut = built.training, start.blocks is not None
+    if start.blocks is not None:
+        training = shard(training, found, start.blocks, unused=start.unused)
+    training = spread(training, found, unused=start.unused, pieces=cut)
     return replace(built, training=training, execution=execution, identity=_identity(built, execution))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from dlrun.execution.ranks.batches import RankBatches
 from dlrun.execution.ranks.evaluation import Shares
 from dlrun.execution.ranks.gradient import RankGradient
 from dlrun.execution.ranks.meter import RankLossMeter
-from dlrun.execution.ranks.sharded.training import ShardedTraining
 from dlrun.execution.ranks.trial import buffers_kept, first_samples
 from dlrun.execution.ranks.world import World
 from dlrun.losses.weighted_sum import WeightedSum
@@ -89,22 +87,19 @@ def _tensors(objective: Objective) -> list[Tensor]:
     return [*dict.fromkeys(t.detach() if t.requires_grad else t for t in parts)]
 
 
-def spread(training: Training, world: World, *, unused: bool, blocks: Sequence[str] | None = None) -> Training:
+def spread(training: Training, world: World, *, unused: bool, pieces: bool = False) -> Training:
     """The training as one of several processes takes part in it.
 
-    `unused`: see `RankGradient`. With `blocks` each keeps a part of the weights (`ShardedTraining`). Raises
-    `ConfigError` for parts that belong to one process.
+    `unused`: see `RankGradient`. With `pieces` it keeps a part of the weights (`sharded.ShardedTraining`), and has a
+    gradient of its own. Raises `ConfigError` for parts that belong to one process.
     """
     check(training, world.size)
     optimizer, batches = training.optimizer, training.batches
     assert isinstance(optimizer, Descent) and isinstance(batches, Batches)
     # a process that took its part again would keep the others waiting
     optimizer.memory.auto = False
-    if blocks is None:
+    if not pieces:
         optimizer.across = RankGradient(training.objective, unused=unused)
-    else:
-        parts: dict[str, Any] = {field.name: getattr(training, field.name) for field in fields(training)}
-        training = ShardedTraining(**parts, world=world, blocks=blocks, unused=unused)
     agreement = Agreement(world)
     plan = AgreedPlan(**{f.name: getattr(training.plan, f.name) for f in fields(training.plan)}, agreement=agreement)
     mine: dict[str, Any] = {field.name: getattr(batches, field.name) for field in fields(batches)}
@@ -116,11 +111,11 @@ def spread(training: Training, world: World, *, unused: bool, blocks: Sequence[s
         seed=training.seed if world.first else key(training.seed, RANK, world.rank),
         make_stepper=EagerStepper,
         wrap_totals=None,
-        ranks=Together(world, agreement, Shares(world, training.device), _describe(training, world)),
+        ranks=Together(world, agreement, Shares(world, training.device), _describe(training, world, pieces)),
     )
 
 
-def _describe(training: Training, world: World) -> str:
+def _describe(training: Training, world: World, pieces: bool) -> str:
     batches, each = training.batches, max(1, training.batches.size // world.size)
     modules = [inner for module in training.objective.modules for inner in module.modules()]
     own = []
@@ -131,8 +126,8 @@ def _describe(training: Training, world: World) -> str:
     if batches.augment is not None and not hasattr(batches.augment, "vary_part"):
         own.append("augmentation")
     apart = f"; {' and '.join(own)} of each are its own" if own else ""
-    pieces = " and a part of the weights (fsdp)" if isinstance(training, ShardedTraining) else ""
-    return f"{world.size}, each with {each} samples of a batch{pieces}{apart}"
+    cut = " and a part of the weights (fsdp)" if pieces else ""
+    return f"{world.size}, each with {each} samples of a batch{cut}{apart}"
 
 
 def check(training: Training, processes: int) -> None:

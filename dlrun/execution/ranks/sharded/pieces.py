@@ -64,7 +64,7 @@ def _join(own: Tensor, lengths: Sequence[int]) -> Tensor:
     padded = own.new_zeros(lengths[0], *own.shape[1:])
     padded[: len(own)] = own
     whole = own.new_empty(len(lengths) * lengths[0], *own.shape[1:])
-    dist.all_gather([*whole.split(lengths[0])], padded)
+    dist.all_gather([*torch.split(whole, lengths[0])], padded)
     # whole pieces come first, then a smaller one, then none: what was added lies at the end
     return whole[: sum(lengths)]
 

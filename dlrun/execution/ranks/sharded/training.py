@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,6 +135,12 @@ class ShardedTraining(Training):
             count = len(self._sharded.objective.params)
             whole.weights = [*self._pieces.join(average.weights[:count]), *average.weights[count:]]
             self.average = whole
+
+
+def shard(training: Training, world: World, blocks: Sequence[str], *, unused: bool) -> ShardedTraining:
+    """The training with pieces of the weights in each of the processes; for the others see `Sharded`."""
+    parts: dict[str, Any] = {each.name: getattr(training, each.name) for each in fields(training)}
+    return ShardedTraining(**parts, world=world, blocks=blocks, unused=unused)
 
 
 class _Whole:

@@ -15,7 +15,7 @@ from benchmarks import report
 from benchmarks.report import Section
 
 # some minutes each; `processes` leaves out trainers that are not installed
-SHORT = ("step", "stacked", "language", "startup", "processes", "exactness", "checkpoints", "targets")
+SHORT = ("step", "stacked", "language", "startup", "processes", "exactness", "checkpoints", "ranks", "targets")
 # by duration: sweeps half an hour, frameworks forty minutes, the last two most of an hour
 LONG = ("gpu", "noncausal", "kill", "growth", "sweeps", "frameworks", "tracking", "mnist_error")
 SCRIPTS = (*SHORT[:-1], *LONG, SHORT[-1])

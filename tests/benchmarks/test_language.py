@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import gpt, language
+from benchmarks import gpt, language, ranks
 from benchmarks.alternation import Cost
 from dlrun.schedules.curves import cosine
 
@@ -80,3 +80,9 @@ def test_more_tokens_a_second_is_more_than_one() -> None:
     assert found["dlrun / nanoGPT, tokens a CPU second"].value.startswith("1.250")
     slower = language.figures(costs | {"dlrun": [Cost(2.1, 1.6)] * 3}, 10_000)
     assert [figure.met for figure in slower if figure.target] == [False]
+
+
+def test_samples_a_second_of_processes_are_compared_round_by_round() -> None:
+    figures = ranks.figures_of("MLP, 2 processes", {"dlrun": [98.0, 50.0, 120.0], "ddp": [100.0, 100.0, 100.0]})
+    assert [figure.value for figure in figures][2] == "0.98 (0.74 to 1.09, n = 3)"
+    assert figures[2].met

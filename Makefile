@@ -11,7 +11,7 @@ unexport DLRUN_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check faults bench bench-peers bench-all gallery ui clean
+.PHONY: help setup train test check faults fuzz audit dist bench bench-peers bench-all gallery ui clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,19 @@ check: setup ## format, lint, types and tests, all without a complaint
 faults: setup ## cause real faults (kills, full disks, power cuts, bad servers), TRIES=20 of each: hours; docs/faults.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults tests/faults --tries $(or $(TRIES),20)
 
+fuzz: setup ## give each reader of files from strangers ten minutes of wrong ones (MINUTES=1 READERS="csv png"); hours
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(READERS)
+
+audit: setup ## compare the installed versions with those of known faults (asks a service on the network)
+	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
+	$(BIN)/python -m pip freeze --exclude-editable > .venv-audit/installed.txt
+	.venv-audit/bin/pip-audit --no-deps --disable-pip --requirement .venv-audit/installed.txt
+
+dist: setup ## make the files of a release, the same bytes from the same commit, with dist/SHA256SUMS
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir dist .
+	cd dist && sha256sum *.whl *.tar.gz > SHA256SUMS && cat SHA256SUMS
+
 bench: setup ## measure what dlrun costs, in a quarter of an hour, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
@@ -60,4 +73,4 @@ ui: setup ## open MLflow on the runs in outputs/
 	$(BIN)/dlrun ui
 
 clean: ## remove what setup made and what tools cached (never outputs/)
-	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .mypy_cache build dist
+	rm -rf .venv .venv-peers .venv-audit .pytest_cache .ruff_cache .mypy_cache build dist

@@ -116,5 +116,8 @@ def merge(state: Mapping[str, Any]) -> dict[str, Any]:
     for name, weight in found.items():
         if name + A in state:
             down, up, scale = (state[name + end].double() for end in (A, B, SCALE))
+            # two thin matrices of a file from elsewhere can have a product of any size
+            if (*up.shape[:1], *down.shape[1:]) != weight.shape or scale.numel() != 1:
+                raise RuntimeError(f"{name} is {list(weight.shape)}, its adapter {list(up.shape)} × {list(down.shape)}")
             found[name] = (weight.double() + scale * (up @ down)).to(weight.dtype)
     return found

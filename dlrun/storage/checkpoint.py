@@ -19,6 +19,7 @@ from torch import Tensor
 from dlrun.errors import DamagedFile, UserError
 from dlrun.storage.files.record import describe, fits, misfit
 from dlrun.storage.files.replacing import write_atomically
+from dlrun.storage.files.unpacked import too_large
 
 # to be raised when an older dlrun can no longer read the file
 FORMAT = 1
@@ -197,7 +198,10 @@ def _load(path: Path, device: torch.device | str) -> Any:
     try:
         check_sums(path)
         # weights_only: a checkpoint from somebody else must not run code
-        return torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location=device, weights_only=True)
+        if reason := too_large(path, _largest(content)):
+            raise DamagedFile(path, reason, _advice(path))
+        return content
     except DamagedFile:
         raise
     except FileNotFoundError:
@@ -210,6 +214,20 @@ def _load(path: Path, device: torch.device | str) -> Any:
     except Exception as error:  # of a file that is something else, the unpickler raises whatever it stumbles over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as a checkpoint of dlrun: {reason}") from None
+
+
+def _largest(content: Any) -> int:
+    """The bytes of the largest tensor, once it is copied: one number may stand for many in a file."""
+    largest, waiting, seen = 0, [content], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Tensor):
+            largest = max(largest, 0 if each.is_meta else each.numel() * each.element_size())
+        # a list may hold itself
+        elif isinstance(each, dict | list | tuple) and id(each) not in seen:
+            seen.add(id(each))
+            waiting += each.values() if isinstance(each, dict) else each
+    return largest
 
 
 def _checked(path: Path, content: Any) -> dict[str, Any]:
@@ -244,6 +262,9 @@ def check_sums(path: Path) -> None:
         return  # cut, or no checkpoint: torch says which
     try:
         with zipfile.ZipFile(path) as archive:
+            # torch compresses nothing
+            if reason := too_large(path, sum(entry.file_size for entry in archive.infolist())):
+                raise DamagedFile(path, reason, _advice(path))
             altered = archive.testzip()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError, zlib.error) as error:
         raise DamagedFile(path, f"it cannot be read ({error})", _advice(path)) from None

@@ -48,13 +48,15 @@ def load(folder: RunDir) -> DictConfig:
     Raises `DamagedFile` if it is missing, no YAML, or was altered since the run began.
     """
     from omegaconf import DictConfig, OmegaConf  # `dlrun runs` needs none
+    from omegaconf.errors import OmegaConfBaseException
 
     text = _read(folder)
     try:
+        yaml_text.check_aliases(text)
         config = OmegaConf.create(text)
     except AssertionError:  # a number
         raise _damaged(folder, "it holds no configuration") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise _damaged(folder, f"it is no YAML ({_line(error)})") from None
     if not isinstance(config, DictConfig) or not config:
         raise _damaged(folder, "it holds no configuration")
@@ -273,7 +275,11 @@ def _resolve(text: str) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    config = OmegaConf.create(text)
+    yaml_text.check_aliases(text)
+    try:
+        config = OmegaConf.create(text)
+    except (AssertionError, OmegaConfBaseException) as error:  # a number, or a reference without an end
+        raise ValueError(str(error)) from None
     written = "${{oc.env:{}}}".format
     with _reading_environment_by(lambda *words: written(",".join(map(str, words)))), suppress(OmegaConfBaseException):
         return OmegaConf.to_container(config, resolve=True)

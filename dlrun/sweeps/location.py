@@ -16,6 +16,7 @@ from dlrun.config import hydra_targets, trust
 from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.storage import run_config
+from dlrun.storage.files import yaml_text
 from dlrun.storage.files.links import check_files
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.jobs.job import Job
@@ -141,9 +142,11 @@ def saved_hydra(sweep: SweepDir) -> DictConfig:
     from hydra.conf import HydraConf
 
     try:
-        saved = OmegaConf.load(sweep.path / MULTIRUN).hydra
+        text = (sweep.path / MULTIRUN).read_text(encoding="utf-8")
+        yaml_text.check_aliases(text)
+        saved = OmegaConf.create(text).hydra
         kept = {name: value for name, value in saved.items_ex(resolve=False) if name in hydra_targets.KEPT}
-    except (OSError, AttributeError, ValueError, YAMLError, OmegaConfBaseException):
+    except (OSError, AttributeError, AssertionError, ValueError, RecursionError, YAMLError, OmegaConfBaseException):
         advice = f"Give the command again, with hydra.sweep.dir={sweep.path}."
         raise DamagedFile(sweep.path / MULTIRUN, "it holds no configuration of a sweep", advice) from None
     whole = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})

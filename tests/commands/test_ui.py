@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import zlib
 from contextlib import closing
@@ -76,6 +77,7 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
         assert "/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=dlrun-aaaa" in address
         assert f"/runs/{run.summary().mlflow_run_id}?workflowType=machine_learning" in lines[2]
         assert b"MLflow" in _page(address.partition("#")[0])
+        _check_closed(address.partition("#")[0], run.summary().mlflow_run_id or "", outputs)
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 130
     finally:
@@ -85,6 +87,43 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
             server.stdout.close()
     port = int(address.partition("#")[0].rstrip("/").rpartition(":")[2])
     assert wait_until(lambda: _refused(port), 10)
+
+
+def _check_closed(root: str, run_id: str, outputs: Path) -> None:
+    """Another name that leads here, a page from elsewhere, and paths out of the folder of artifacts get nothing."""
+    (outputs / "secret").write_text("password")
+    assert _status(f"{root}version", Host="localhost:1234") == 200
+    search = f"{root}ajax-api/2.0/mlflow/experiments/search?max_results=1"
+    assert _status(search) == 200
+    for host in ("10.evil.example", "192.168.evil.example:5000", "evil.example", "localhost.evil.example"):
+        assert _status(search, Host=host) == 403, host
+    create = f"{root}ajax-api/2.0/mlflow/experiments/create"
+    assert _status(create, b'{"name": "a"}', Origin="http://evil.example") == 403
+    climbs = ("../secret", "..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "..%252f..%252fsecret", f"{outputs}/secret")
+    places = (
+        f"get-artifact?run_uuid={run_id}&path=",
+        "ajax-api/2.0/mlflow-artifacts/artifacts/",
+        "api/2.0/mlflow-artifacts/artifacts/",
+        "model-versions/get-artifact?name=a&version=1&path=",
+        "static-files/",
+    )
+    for place in places:
+        for climb in climbs:
+            assert _status(f"{root}{place}{climb}", text="password") != 200, place + climb
+
+
+def _status(address: str, data: bytes | None = None, text: str = "", **headers: str) -> int:
+    """The status of a request; of an answer without `text` 404."""
+    kind = {"Content-Type": "application/json"} if data else {}
+    request = urllib.request.Request(address, data, headers=kind | headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=30) as page:
+            content = page.read()
+            return int(page.status) if text.encode() in content else 404
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def _page(address: str) -> bytes:

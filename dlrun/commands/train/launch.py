@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from dlrun.commands.train import loopback
 from dlrun.errors import ConfigError, RunError
 from dlrun.execution.ranks import world
 from dlrun.terminal.format import counted
@@ -66,13 +67,14 @@ def launch(devices: int, arguments: Sequence[str]) -> int:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // devices)))
+    loopback.stay_on_loopback()
     options: dict[str, Any] = {
         "min_nodes": 1,
         "max_nodes": 1,
         "nproc_per_node": devices,
         "run_id": uuid.uuid4().hex,
-        "rdzv_backend": "c10d",
-        "rdzv_endpoint": "localhost:0",
+        "rdzv_backend": loopback.BACKEND,
+        "rdzv_endpoint": loopback.HOST,
         "max_restarts": 0,
         "shutdown_timeout": GRACE,
     }

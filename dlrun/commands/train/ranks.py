@@ -64,7 +64,7 @@ def share(built: Built, folder: RunDir) -> Built:
     if strategy.choose(built.trainer.strategy, built.training) == "fsdp":
         blocks = strategy.blocks_of(built.training, built.observers.during_training, unused=unused)
     start = _Start(built.config, built.execution.summary(), built.data.fingerprint, False, unused, blocks)
-    found.broadcast(start)
+    found.broadcast(vars(start))
     wrong = [text for text in found.gather(None) if text]
     if wrong:
         raise RunError(str(wrong[0]))
@@ -103,9 +103,9 @@ def follow() -> int:
     assert found is not None
     with output.only():
         try:
-            start: _Start | None = found.broadcast()
+            start: dict[str, Any] | None = found.broadcast()
             # the first has said why
-            return UserError.exit_code if start is None else _follow(found, start)
+            return UserError.exit_code if start is None else _follow(found, _Start(**start))
         except Exception as error:
             if found.explain(error) is None:
                 said = isinstance(error, DlrunError)

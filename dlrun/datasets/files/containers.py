@@ -11,6 +11,7 @@ from typing import Any
 from dlrun.datasets.files.missing import no_such
 from dlrun.errors import DataError, UserError, did_you_mean
 from dlrun.storage.files.safetensors import read_safetensors
+from dlrun.storage.files.unpacked import too_large
 
 ENDINGS = (".npz", ".npy", ".safetensors", ".h5", ".hdf5")
 
@@ -82,6 +83,8 @@ def _read_npz(path: Path, name: str) -> Any:
     import numpy
 
     with path.open("rb") as file, numpy.load(file, allow_pickle=False) as found:
+        entries = found.zip.NameToInfo
+        _check_size(path, (entries.get(f"{name}.npy") or entries[name]).file_size)
         return found[name]
 
 
@@ -101,7 +104,17 @@ def _read_hdf5(path: Path, name: str) -> Any:
 
     with h5py.File(path, "r") as file:
         found = file[name]
+        # a file from elsewhere could have any file of this machine read so
+        if found.is_virtual or found.external:
+            raise ValueError(f"the numbers of {name} lie in other files. Copy them into one: f['x'] = other['x'][()]")
+        # of what was never written, a few bytes claim any shape
+        _check_size(path, found.nbytes)
         return found.asstr()[()] if h5py.check_string_dtype(found.dtype) else found[()]
+
+
+def _check_size(path: Path, size: int) -> None:
+    if reason := too_large(path, size):
+        raise ValueError(f"{reason}. If you trust it, save it uncompressed")
 
 
 def _given(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from torch import Tensor
 from dlrun.datasets.files.encodings import refuse_wide
 from dlrun.datasets.files.headers import Columns, header, is_number, match
 from dlrun.errors import DataError
+from dlrun.storage.files.unpacked import open_packed
 from dlrun.terminal import output
 
 LONGEST = 1 << 16
@@ -141,13 +142,10 @@ def _hint(cells: Sequence[str]) -> str:
 
 
 def _open(path: Path) -> IO[str]:
-    packed = path.suffix.lower() == ".gz"
-    with gzip.open(path, "rb") if packed else path.open("rb") as file:
+    with open_packed(path) as file:
         refuse_wide(path, file.read(256))
     # without the mark that spreadsheets write
-    if packed:
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(open_packed(path), encoding="utf-8-sig", newline="")
 
 
 def _lines(file: IO[str], width: int) -> Iterator[str]:

@@ -13,6 +13,7 @@ from dlrun.datasets.tensors.checks import check_finite, check_numbered
 from dlrun.datasets.tensors.standardise import is_far, mean_and_deviation
 from dlrun.errors import ConfigError, DataError
 from dlrun.nests.shapes import shapes_from, sizes_of
+from dlrun.storage.files.record import misfit
 from dlrun.types import Spec, Task
 
 
@@ -160,7 +161,15 @@ def read_spec(said: Any) -> Spec | None:
             "class_names": tuple(said["class_names"]),
             "target_names": tuple(said.get("target_names", ())),
         }
-        spec = Spec(**said | lists | {"target_scale": scale and tuple(tuple(map(float, each)) for each in scale)})
+        values = said | lists | {"target_scale": scale and tuple(tuple(map(float, each)) for each in scale)}
+        # the shape is looked at below
+        if misfit({**values, "input_shape": ()}, Spec):
+            return None
+        spec = Spec(**values)
+        # a class, or a component, without a name has nothing to be printed as
+        names = spec.class_names if spec.task == "classification" else spec.target_names
+        if names and len(names) != spec.outputs:
+            return None
         usable = int(spec.outputs) >= (0 if spec.task == "other" else 1) and (spec.task != "language" or len(shape) > 0)
         usable = usable and all(size is None or int(size) > 0 for size in sizes_of(shape))
     except (KeyError, TypeError, ValueError, IndexError):

@@ -19,6 +19,7 @@ from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
 from dlrun.errors import ConfigError
+from dlrun.execution.ranks import messages
 
 T = TypeVar("T")
 
@@ -55,16 +56,12 @@ class World:
 
     def broadcast(self, content: T | None = None) -> T:
         """The first process's `content`, in all of them."""
-        boxes: list[Any] = [content]
-        dist.broadcast_object_list(boxes, src=0, group=self._control, device=torch.device("cpu"))
-        found: T = boxes[0]
+        found: T = messages.broadcast(content, first=self.first, group=self._control)
         return found
 
     def gather(self, content: T) -> list[T]:
         """The contents of all processes, in their order, in all of them."""
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, content, group=self._control)
-        return found
+        return messages.gather(content, number=self.size, group=self._control)
 
     def largest(self, numbers: Sequence[float]) -> list[float]:
         """The largest of each number among the processes."""

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from dlrun.config import instantiate, trust
-from dlrun.config.check import check_config
+from dlrun.config.check import check_config, most_threads
 from dlrun.config.settings import Evaluation, Trainer
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.datasets.tensors.spec import read_spec, restore
@@ -93,7 +93,8 @@ def load_predictor(folder: RunDir) -> Predictor:
     trainer = Trainer(**plain["trainer"])
     device, precision = choose(trainer.device, trainer.precision)
     if summary.threads and summary.device == device.type:
-        torch.set_num_threads(summary.threads)
+        # of a folder from elsewhere; far too many crash
+        torch.set_num_threads(max(1, min(int(summary.threads), most_threads())))
     model = model_of(folder, spec)[0].to(device)
     inputs = inputs or RawInputs(spec.input_shape, "int64" if spec.task == "language" else "float32")
     views = make_views(Evaluation(**plain["evaluation"]).views, spec.input_shape)

@@ -21,6 +21,7 @@ from torch import Tensor
 from dlrun.errors import DamagedFile, UserError
 from dlrun.storage import checkpoint
 from dlrun.storage.files.safetensors import read_safetensors
+from dlrun.storage.files.unpacked import too_large
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.secrets import hide_secrets
 from dlrun.tracking.mlflow.store import prepare
@@ -45,7 +46,7 @@ TYPES = {
 }
 CONFIG = "data/weights/model_weights_config.json"
 UNREADABLE = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, StopIteration),
+    *(zipfile.BadZipFile, zlib.error, EOFError, StopIteration, OSError, NotImplementedError, RecursionError),
     *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError),
 )
 """What reading raises for an archive of anything else."""
@@ -133,12 +134,25 @@ def read_exported(path: Path) -> dict[str, Tensor]:
     advice = "Store the model again."
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(path, sum(entry.file_size for entry in archive.infolist()))
             config = next(name for name in archive.namelist() if name.endswith(CONFIG))
             entries, place = json.loads(archive.read(config))["config"], config.rpartition("/")[0]
+            # several may name the same bytes, or repeat them
+            _check_size(path, sum(_size(entry["tensor_meta"]) for entry in entries.values()))
             return {name: _tensor(archive, place, entry) for name, entry in entries.items()}
     except UNREADABLE as error:
         found = f"no weights of an exported model are found in it ({type(error).__name__}: {error})"
         raise DamagedFile(path, found, advice) from None
+
+
+def _check_size(path: Path, size: int) -> None:
+    if reason := too_large(path, size):
+        raise ValueError(reason)
+
+
+def _size(meta: dict[str, Any]) -> int:
+    """The bytes of a tensor."""
+    return prod(int(size["as_int"]) for size in meta["sizes"]) * TYPES[meta["dtype"]].itemsize
 
 
 def _tensor(archive: zipfile.ZipFile, place: str, entry: dict[str, Any]) -> Tensor:

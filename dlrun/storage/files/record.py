@@ -188,6 +188,8 @@ def read_numbers(value: Any, kind: Any) -> Any:
         return float(value) if value in NOT_FINITE and float in options and str not in options else value
     for option in options:
         origin, arguments, typed = _form(option)
+        if not isinstance(origin, type):  # the words of a `Literal`
+            continue
         if isinstance(value, dict) and typed:
             return {name: read_numbers(each, _hints(origin).get(name, Any)) for name, each in value.items()}
         if isinstance(value, dict) and arguments and issubclass(origin, Mapping):

@@ -10,6 +10,10 @@ from typing import Any
 from dlrun.datasets.files.missing import no_such
 from dlrun.datasets.files.tabular import arff, separated
 from dlrun.errors import DataError, UserError
+from dlrun.storage.files.unpacked import too_large
+
+ROWS = 1 << 16
+"""Of a Parquet file that are decoded at once."""
 
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".arff")
 
@@ -70,8 +74,17 @@ def read(path: Path, *, header: bool = True, key: str = "dataset.path") -> Table
 
 
 def _parquet(path: Path) -> dict[str, Any]:
+    import pyarrow as pa
     from pyarrow import parquet
 
     # read_table would take folders called key=value for columns, and looks for each name
-    table = parquet.ParquetFile(path).read()
+    file = parquet.ParquetFile(path)
+    batches, size = [], 0
+    # a value that is repeated takes a few bits of a file, and all its bytes in memory
+    for batch in file.iter_batches(ROWS):
+        size += batch.nbytes
+        if reason := too_large(path, size):
+            raise DataError(f"{path}: {reason}. If you trust it, save it without compression as .csv.")
+        batches.append(batch)
+    table = pa.Table.from_batches(batches, schema=file.schema_arrow)
     return separated.named(path, table.column_names, [column.combine_chunks() for column in table.columns])

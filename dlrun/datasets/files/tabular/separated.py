@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, Any
 from dlrun.datasets.files.encodings import refuse_wide
 from dlrun.datasets.files.headers import is_number
 from dlrun.errors import DataError
+from dlrun.storage.files.unpacked import open_packed
 from dlrun.terminal import output
 
 UNNAMED = "unnamed: "
@@ -27,7 +27,7 @@ def read(path: Path, *, header: bool = True) -> dict[str, Any]:
     """The columns of a CSV or TSV file, texts as they are in it."""
     first, delimiter = _first_row(path)
     names = _names(path, first) if header else [f"column_{i + 1}" for i in range(len(first))]
-    with _open(path) as file:
+    with open_packed(path) as file:
         file.seek(_begin(file))
         if len(names) == 1:
             # an empty line is a missing value here, but for those at the end
@@ -101,7 +101,7 @@ def _names(path: Path, first: Sequence[str]) -> list[str]:
 
 def _first_row(path: Path) -> tuple[list[str], str]:
     """The cells of the first row, and what is between them."""
-    with _open(path) as file:
+    with open_packed(path) as file:
         start = file.read(256)
         refuse_wide(path, start)
         file.seek(_begin(file))
@@ -133,7 +133,7 @@ def _check_quotes(path: Path, found: Mapping[str, Any], delimiter: str) -> None:
 
     if not any(pc.any(pc.match_substring(cells, "\n")).as_py() for cells in found.values()):
         return
-    with _open(path) as file:
+    with open_packed(path) as file:
         rows = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
         before = csv.field_size_limit(_LONGEST_CELL)
         last = 0
@@ -153,7 +153,3 @@ def _cells(lines: IO[str], delimiter: str) -> list[str]:
     """The cells of the first row."""
     lines.seek(0)
     return next(csv.reader(lines, delimiter=delimiter), [])
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]

@@ -20,6 +20,12 @@ from dlrun.tracking.mlflow.names.address import Address
 PROGRAM = "dlrun.tracking.mlflow.server.attended"
 # browsers refuse to open these
 UNSAFE_PORTS = frozenset({5060, 5061, 6000, *range(6665, 6670)})
+HOSTS = "localhost,localhost:*,127.0.0.1,127.0.0.1:*"
+"""By which browsers may call the server, a tunnel's port too.
+
+MLflow's own list has 10.* for addresses of private networks, which 10.evil.example fits too: a page of that name could
+have its name lead here, and read all that the server shows.
+"""
 PATIENCE = 120.0
 """Seconds in which the server must have started."""
 
@@ -42,6 +48,7 @@ def serve(address: Address, artifacts: Path, port: int) -> Iterator[subprocess.P
             MLFLOW_BACKEND_STORE_URI=address.reveal(),
             # without MLflow's own job queue: eight processes and half a gigabyte less
             MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+            MLFLOW_SERVER_ALLOWED_HOSTS=os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS") or HOSTS,
         ),
         # it is closed however this process ends, and the server ends then
         stdin=subprocess.PIPE,

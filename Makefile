@@ -40,6 +40,7 @@ faults: setup ## cause real faults (kills, full disks, power cuts, bad servers),
 
 fuzz: setup ## give each reader of files from strangers ten minutes of wrong ones (MINUTES=1 READERS="csv png"); hours
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(READERS)
+	$(if $(READERS),,$(BIN)/python -m tests.fuzz.pages --minutes $(or $(MINUTES),10))
 
 audit: setup ## compare the installed versions with those of known faults (asks a service on the network)
 	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import IO, Any
 
@@ -181,21 +181,25 @@ def _job(content: dict[str, Any]) -> Job:
     return Job(**{**content, "overrides": tuple(content["overrides"])})
 
 
-def _misfit(content: Mapping[str, Any]) -> str | None:
+def _misfit(content: Any) -> str | None:
     """What makes a file's content no manifest, for a message."""
+    # a number that is none is written as a mapping
+    if not isinstance(content, dict):
+        return describe("it", content)
     jobs = content.get("jobs")
     if not isinstance(jobs, list):
         return describe("jobs", jobs)
     if found := misfit({**content, "jobs": ()}, Manifest):
         return found
     for place, job in enumerate(jobs):
-        found = _job_misfit(job) if isinstance(job, dict) else describe("it", job)
-        if found:
+        if found := _job_misfit(job):
             return f"of job {place}, {found}"
     return None
 
 
-def _job_misfit(job: dict[str, Any]) -> str | None:
+def _job_misfit(job: Any) -> str | None:
+    if not isinstance(job, dict):
+        return describe("it", job)
     if found := misfit(job, Job):
         return found
     # the number names the job's folder

@@ -141,7 +141,7 @@ def _guide(try_one: Callable[[Below], None], end: float, report: Callable[[], in
             os._exit(report())
 
     atheris.Setup(
-        [sys.argv[0], "-max_len=256", "-rss_limit_mb=0", "-timeout=0", "-verbosity=0", "-print_final_stats=0"], one
+        [sys.argv[0], "-max_len=256", "-rss_limit_mb=0", "-timeout=100000", "-verbosity=0", "-print_final_stats=0"], one
     )
     atheris.Fuzz()
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from dlrun.datasets.language.labelled import read_table
+from dlrun.datasets.language.pairs.read import read_sources
 from dlrun.datasets.tensors.spec import read_spec
-from dlrun.errors import DamagedFile
+from dlrun.errors import DamagedFile, DataError
 from dlrun.runs.weights.mlflow_model import read_exported
-from dlrun.storage import run_config
+from dlrun.storage import manifest, run_config
+from dlrun.storage.identity import digest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.store import prepare
 from dlrun.types import Spec
 from tests.fuzz.readers.folders import LAUGHS
 from tests.fuzz.readers.saved import zipped
+from tests.made_sweeps import made_sweep
 
 
 @pytest.mark.parametrize(
@@ -65,3 +72,33 @@ def test_sizes_of_a_model_that_contradict_one_another(wrong: dict[str, object]) 
     right = {"task": "classification", "input_shape": [3], "outputs": 2, "class_names": ["a", "b"]}
     assert read_spec(right) == Spec("classification", (3,), 2, class_names=("a", "b"))
     assert read_spec(right | wrong) is None
+
+
+def test_a_manifest_that_is_a_number(tmp_path: Path) -> None:
+    content = {"not finite": "nan"}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(DamagedFile):
+        manifest.read(SweepDir(tmp_path))
+    made = made_sweep(tmp_path / "sweep", {"seed": [0]}, lambda values: {"val/error": 0.5})
+    made.added.write_text(json.dumps({"job": content, "digest": digest(content)}) + "\n")
+    with pytest.raises(DamagedFile):
+        manifest.read(made)
+
+
+def test_a_store_of_other_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE abcdef (a)")
+    # SQLite says what is malformed by its name
+    wrong = path.read_bytes().replace(b"CREATE TABLE abcdef", b"CREATE TABEL abcdef").replace(b"abcdef", b"abc\xffef")
+    path.write_bytes(wrong)
+    with pytest.raises(sqlite3.DatabaseError):
+        prepare(Address(f"sqlite:///{path}"), tmp_path / "mlartifacts")
+
+
+def test_records_without_fields(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("{}\n{}\n")
+    for read in (read_table, lambda path: read_sources(path, {})):
+        with pytest.raises(DataError, match="line 1 has no fields"):
+            read(path)

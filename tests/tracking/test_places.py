@@ -244,6 +244,23 @@ def test_a_received_store_does_not_say_where_files_go(
     assert not [*elsewhere.rglob("*")]
 
 
+@pytest.mark.parametrize(
+    "kind", ["TRIGGER odd AFTER INSERT ON runs BEGIN DELETE FROM tags; END", "VIEW odd AS SELECT 1"]
+)
+def test_a_received_store_has_no_statements_of_its_own(
+    kind: str, make_run: MakeRun, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    assert sync.main([]) == 0
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database, database:
+        database.execute(f"CREATE {kind}")
+    tracking.mark_unsent(run, TRACKERS["mlflow"])
+    capsys.readouterr()
+    assert sync.main([]) == 1
+    says("".join(capsys.readouterr()), "`odd`", "mlflow.db.other")
+
+
 @pytest.mark.parametrize("name", ["mlflow.db", "mlflow.db-wal"])
 def test_a_link_in_the_place_of_a_store_is_not_followed(
     name: str, make_run: MakeRun, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -51,6 +51,8 @@ def read_table(path: Path) -> TextTable:
     if not found:
         raise DataError(f"{path} has no lines.")
     header = [*found[0]]
+    if not header:
+        raise DataError(f"{path}, line {numbers[0]} has no fields.")
     for number, record in zip(numbers, found, strict=True):
         if missing := [name for name in header if name not in record]:
             raise DataError(f"{path}, line {number} has no field `{missing[0]}`; the first has {', '.join(header)}.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # seconds to wait for another writer
 WAIT = 60.0
+# what SQLite does by itself, beside the tables
+SCHEMA = "SELECT name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')"
 REVISION = "SELECT version_num FROM alembic_version"
 # a point that is sent again is equal in all columns of its key
 METRIC = """

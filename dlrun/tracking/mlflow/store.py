@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dlrun.errors import UserError
 from dlrun.storage.files import cache
 from dlrun.storage.files.cache import cache_root
 from dlrun.storage.files.locks import locked
@@ -32,8 +33,8 @@ from dlrun.tracking.mlflow.uri import plain_path, sqlite_file
 def prepare(address: Address, artifacts: Path) -> None:
     """Create a SQLite store, migrate it to this MLflow, or correct its paths after a move.
 
-    Other stores are left alone. Raises `LaterStore`, `sqlite3.DatabaseError` for a damaged file, and `RuntimeError` if
-    it cannot be migrated; a copy of it lies beside it then.
+    Other stores are left alone. Raises `LaterStore`, `sqlite3.DatabaseError` for a damaged file, `UserError` for one
+    with statements of its own, and `RuntimeError` if it cannot be migrated; a copy of it lies beside it then.
     """
     path = sqlite_file(address)
     if path is None:
@@ -51,7 +52,23 @@ def prepare(address: Address, artifacts: Path) -> None:
             lock.write(f"{installed} {_revision(path)}")
         # the store that MLFLOW_TRACKING_URI names may be of several outputs folders
         if path.resolve() == (artifacts.parent / "mlflow.db").resolve():
+            _check_triggers(path, installed)
             follow_move(path, artifacts)
+
+
+def _check_triggers(path: Path, installed: str) -> None:
+    """Raise `UserError` for a trigger or a view that MLflow's stores lack: it could change what is read or written."""
+    found, known = (_schema(file) for file in (path, _template(installed)))
+    if odd := sorted(name for name, _ in found - known):
+        raise UserError(
+            f"The store {path} has the trigger or view `{odd[0]}`, which is none of MLflow's. Where do its runs come "
+            f"from? `mv {path} {path}.other; dlrun sync --again` makes another store of the runs' folders."
+        )
+
+
+def _schema(path: Path) -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(path, timeout=sql.WAIT)) as database:
+        return {(str(name), str(text)) for name, text in database.execute(sql.SCHEMA)}
 
 
 def creation_time(path: Path) -> int | None:
@@ -181,6 +198,8 @@ def _revision(path: Path) -> str | None:
     with closing(sqlite3.connect(path, timeout=sql.WAIT)) as database:
         try:
             row = database.execute(sql.REVISION).fetchone()
+        except UnicodeDecodeError:  # of a damaged file, names of tables too
+            raise sqlite3.DatabaseError("database disk image is malformed") from None
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise

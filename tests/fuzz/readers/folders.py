@@ -7,17 +7,24 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from dlrun.report.gallery.records import read_records
 from dlrun.storage import journal, manifest, run_config
 from dlrun.storage.identity import digest
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir, read_reused
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps.location import saved_hydra
+from dlrun.sweeps.search import definition
 from dlrun.tracking.content.journal_reader import JournalReader
+from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.store import creation_time, prepare
+from dlrun.tracking.mlflow.store_paths import location_of
 from tests.fuzz.reader import Reader
 from tests.made_sweeps import made_sweep
 
@@ -27,6 +34,32 @@ LAUGHS = b"a: &a [x, x, x, x, x, x, x, x]\n" + b"".join(
     b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (n + 1, n + 1, *[n] * 8) for n in range(97, 107)
 )
 POINT = b'{"step": 1, "epoch": 0, "metrics": {"val/error": 0.5}}\n'
+SEARCH = json.dumps(
+    {
+        "space": {
+            "dimensions": {"a": {"kind": "Interval", "low": 0.1, "high": 1.0, "log": True, "whole": False}},
+            "seeds": ["0", "1"],
+            "fixed": ["dataset=moons"],
+        },
+        "settings": {"n_trials": 6, "sampler": "tpe", "pruner": "median", "seed": 0, "startup": 5, "warmup": 1},
+        "bases": {"keys": [], "configs": [[[], {"name": "a", "seed": 0}]]},
+        "fresh": False,
+    }
+).encode()
+RECORD = json.dumps(
+    {
+        "name": "a",
+        "command": "b",
+        "started": 1.0,
+        "seconds": 2.0,
+        "jobs": 3,
+        "setting": "c",
+        "claims": [{"text": "t", "verdict": "holds", "evidence": "e"}],
+        "scores": [["a", "b"]],
+        "pictures": [{"file": "a.png", "caption": "c"}],
+    }
+).encode()
+MULTIRUN = b"hydra:\n  run: {dir: a}\n  sweep: {dir: b, subdir: c}\n  launcher: {_target_: a.B}\n  callbacks: {}\n"
 ROWS = ",".join(["0"] * 64) + "\n"
 
 
@@ -190,11 +223,44 @@ _sweep_commands = _commands(
     SWEEP, ("runs",), ("runs", "--sweep", "HERE"), ("report", "HERE"), ("compare", "HERE", "HERE")
 )
 
+
+def _of_sweep(read: Callable[[SweepDir], object]) -> Callable[[Path], object]:
+    return lambda path: read(SweepDir(path.parent))
+
+
+def _records() -> list[bytes]:
+    return [RECORD, *(path.read_bytes() for path in sorted(Path("docs/gallery").glob("*.json")))]
+
+
+@cache
+def _store() -> Sequence[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mlflow.db")
+        prepare(Address(f"sqlite:///{path}"), path.parent / "mlartifacts")
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode = DELETE")
+        return [path.read_bytes()]
+
+
+def _prepare(path: Path) -> None:
+    prepare(Address(f"sqlite:///{path}"), path.parent / "mlartifacts")
+    location_of(path, "0")
+    creation_time(path)
+
+
 READERS = (
     Reader("summary", f"{RUN}/summary.json", _seed(f"{RUN}/summary.json"), _summary, tree=True),
     Reader("journal", f"{RUN}/journal.jsonl", _seed(f"{RUN}/journal.jsonl"), _journal, tree=True),
     Reader("config", f"{RUN}/.hydra/config.yaml", _yaml_seeds, _config),
     Reader("reused", f"{SWEEP}/0/reused.json", _notes, _note, tree=True),
+    Reader("search", f"{SWEEP}/search.json", lambda: [SEARCH], _of_sweep(definition.read), tree=True),
+    Reader(
+        "multirun",
+        f"{SWEEP}/multirun.yaml",
+        lambda: [MULTIRUN, LAUGHS],
+        lambda path: saved_hydra(SweepDir(path.parent)),
+    ),
+    Reader("gallery", "gallery/digits.json", _records, lambda path: read_records(path.parent), tree=True),
     Reader("manifest", f"{SWEEP}/manifest.json", _seed(f"{SWEEP}/manifest.json"), _manifest, tree=True, pack=_signed),
 )
 
@@ -210,6 +276,7 @@ COMMANDS = (
         tree=True,
         pack=_signed,
     ),
+    Reader("store", "outputs/mlflow.db", _store, _prepare, also=(sqlite3.DatabaseError, RuntimeError)),
     Reader("sweep-added", f"{SWEEP}/added.jsonl", _added, _sweep_commands, tree=True, pack=_signed_lines),
     Reader("sweep-summary", f"{SWEEP}/summary.json", _seed(f"{SWEEP}/summary.json"), _sweep_commands, tree=True),
 )

@@ -15,6 +15,9 @@ from torch import distributed as dist
 
 from dlrun.errors import RunError
 
+_BYTES, _VALUES = b"b", b"v"
+"""What a message begins with."""
+
 
 def broadcast(content: Any, *, first: bool, group: Any) -> Any:
     """The first process's content, in all of them: tensors, numbers, texts, and lists and dicts of them."""
@@ -39,14 +42,21 @@ def gather(content: Any, *, number: int, group: Any) -> list[Any]:
 
 
 def _pack(content: Any) -> Tensor:
-    file = io.BytesIO()
-    torch.save(content, file)
+    # a whole checkpoint comes as bytes, which a pickle would write as a longer text
+    file = io.BytesIO(_BYTES + content if isinstance(content, bytes) else _VALUES)
+    if not isinstance(content, bytes):
+        file.seek(len(_VALUES))
+        torch.save(content, file)
     return torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
 
 
 def _unpack(packed: Tensor) -> Any:
+    content = packed.numpy().tobytes()
+    kind, rest = content[:1], content[1:]
+    if kind == _BYTES:
+        return rest
     try:
-        return torch.load(io.BytesIO(packed.numpy().tobytes()), weights_only=True)
+        return torch.load(io.BytesIO(rest), weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"A process of this run sends more than tensors and plain values: {reason}") from None

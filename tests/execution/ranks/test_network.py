@@ -48,7 +48,9 @@ def test_gradients_stay_on_this_machine_unless_the_user_says_otherwise(monkeypat
     assert os.environ["NCCL_SOCKET_IFNAME"] == "eth7"
 
 
-@pytest.mark.parametrize("content", [None, "a", {"a": [1, (2.5, None)]}, [{"x": (torch.ones(2).double(), 3)}]])
+@pytest.mark.parametrize(
+    "content", [None, "a", b"", b"\0ab", {"a": [1, (2.5, None)]}, [{"x": (torch.ones(2).double(), 3)}]]
+)
 def test_processes_send_each_other_plain_values(content: object) -> None:
     assert str(_unpack(_pack(content))) == str(content)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import DamagedFile, UserError
+from dlrun.storage.files.largest import largest_tensor
 from dlrun.storage.files.record import describe, fits, misfit
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.files.unpacked import too_large
@@ -199,7 +200,7 @@ def _load(path: Path, device: torch.device | str) -> Any:
         check_sums(path)
         # weights_only: a checkpoint from somebody else must not run code
         content = torch.load(path, map_location=device, weights_only=True)
-        if reason := too_large(path, _largest(content)):
+        if reason := too_large(path, largest_tensor(content)):
             raise DamagedFile(path, reason, _advice(path))
         return content
     except DamagedFile:
@@ -214,20 +215,6 @@ def _load(path: Path, device: torch.device | str) -> Any:
     except Exception as error:  # of a file that is something else, the unpickler raises whatever it stumbles over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as a checkpoint of dlrun: {reason}") from None
-
-
-def _largest(content: Any) -> int:
-    """The bytes of the largest tensor, once it is copied: one number may stand for many in a file."""
-    largest, waiting, seen = 0, [content], set[int]()
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, Tensor):
-            largest = max(largest, 0 if each.is_meta else each.numel() * each.element_size())
-        # a list may hold itself
-        elif isinstance(each, dict | list | tuple) and id(each) not in seen:
-            seen.add(id(each))
-            waiting += each.values() if isinstance(each, dict) else each
-    return largest
 
 
 def _checked(path: Path, content: Any) -> dict[str, Any]:

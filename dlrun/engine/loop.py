@@ -108,9 +108,9 @@ class Training:
         assert self.validation is not None
         if self.own:
             self.own.seed(key(self.seed, EVALUATION, state.step))
-        if self.ranks:
-            self.ranks.align(self.objective)
         with use_average(self.average):
+            if self.ranks:  # within: the averaged statistics of norms differ between processes too
+                self.ranks.align(self.objective)
             options: Any = {"totals_fn": self._totals_fn, "train": self.batches.split}
             options["shares"] = self.ranks.shares if self.ranks else None
             means = self.evaluate(self.validation, state.step, **options)

@@ -27,6 +27,7 @@ COUNTED = (
         "runs/build.py",
         "runs/parts.py",
         "runs/dry_run/batches.py",
+        "runs/dry_run/memory.py",
         "runs/dry_run/streams.py",
         "runs/measures",
         "runs/open_run.py",
@@ -34,6 +35,7 @@ COUNTED = (
         "runs/scoring.py",
     ),
     *("runs/weights", "runs/recording/observers.py", "runs/recording/observer_checks.py", "runs/recording/restore.py"),
+    *("runs/recording/spikes.py", "runs/recording/replaying.py"),
     *("nests", "observers/__init__.py", "observers/view.py", "observers/lr_range.py"),
 )
 """The rooms and files that a result depends on: an edit of a report, a message or a page ends no reuse."""

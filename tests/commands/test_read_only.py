@@ -48,5 +48,5 @@ def test_a_killed_run_is_seen_as_that(theirs: RunDir, call: Call, monkeypatch: p
 
 
 def test_a_forbidden_file_is_one_message_in_every_command(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlrun.commands.runs.query.all_runs", forbid)
+    monkeypatch.setattr("dlrun.commands.runs.query.found_runs", forbid)
     refuses(call("runs"), "/theirs/file", "Permission denied")

@@ -26,6 +26,7 @@ UNCOUNTED = {
         "runs.dry_run.passes",
     ),
     *("runs.recorder", "runs.presentation", "runs.figures", "runs.interrupt"),
+    *("runs.recording.checkpoint_writer", "runs.recording.nonfinite"),
 }
 """Rooms and files that counted code uses, and that change no result."""
 

@@ -274,6 +274,9 @@ class FakeRunner:
     def stop(self, n: int) -> None:
         self._asked.add(n)
 
+    def due(self) -> list[Job]:
+        return self.store.due(retry_failed=False)
+
     def run(
         self,
         jobs: Iterable[Job | None],

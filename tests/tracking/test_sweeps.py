@@ -302,7 +302,7 @@ def test_a_broken_job_hinders_no_other(make_sweep: MakeSweep, capsys: pytest.Cap
     sweep.job(1).config.write_text("a: [")
     summarise(sweep, status="finished")
     assert send(sweep) is False
-    says(capsys.readouterr().err, "feed/1: DamagedFile")
+    says(capsys.readouterr().err, "feed/1/.hydra/config.yaml is damaged")
     assert len(children(sweep)) == 3
     assert parent(sweep).info.status == "FINISHED"
     assert tracking.pending(sweep)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlrun.engine.batches import Batches
 from dlrun.engine.loop import Training
+from dlrun.terminal.format import plural
 from dlrun.types import Batch, Split
 
 
@@ -69,4 +70,4 @@ def words(places: Sequence[int], *, most: int = 8) -> str:
     ('samples 4, 7', 'samples 0, 1, 2, … (10)')
     """
     shown = ", ".join(map(str, places[:most]))
-    return f"sample{'s' * (len(places) != 1)} {shown}" + (f", … ({len(places)})" if len(places) > most else "")
+    return f"{plural('sample', len(places))} {shown}" + (f", … ({len(places)})" if len(places) > most else "")

@@ -10,63 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.datasets import Pad, from_datasets
+from dlrun.datasets.written_numbers import english, french
 from dlrun.nests.batch import Batch
 from dlrun.types import Data
-
-SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
-PETITS = (
-    "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize dix-sept dix-huit "
-    "dix-neuf"
-).split()
-DIZAINES = "_ _ vingt trente quarante cinquante soixante soixante quatre-vingt quatre-vingt".split()
-
-
-def english(n: int) -> str:
-    """In words, up to 99,999.
-
-    >>> english(21075)
-    'twenty-one thousand and seventy-five'
-    """
-    if n < 20:
-        return SMALL[n]
-    if n < 100:
-        return TENS[n // 10] + (f"-{SMALL[n % 10]}" if n % 10 else "")
-    if n < 1000:
-        return f"{SMALL[n // 100]} hundred" + (f" and {english(n % 100)}" if n % 100 else "")
-    joint = " and " if n % 1000 < 100 else " "
-    return f"{english(n // 1000)} thousand" + (joint + english(n % 1000) if n % 1000 else "")
-
-
-def french(n: int) -> str:
-    """In words, up to 99,999, as in France before 1990.
-
-    >>> [french(n) for n in (21, 71, 80, 91, 200, 1300, 80000)]
-    ['vingt et un', 'soixante et onze', 'quatre-vingts', 'quatre-vingt-onze', 'deux cents', 'mille trois cents', \
-'quatre-vingt mille']
-    """
-    if n < 20:
-        return PETITS[n]
-    if n < 100:
-        ten, rest = (n // 10, n % 10) if n // 10 not in (7, 9) else (n // 10, 10 + n % 10)
-        if rest == 0:
-            return "quatre-vingts" if ten == 8 else DIZAINES[ten]
-        joint = " et " if rest in (1, 11) and ten < 8 else "-"
-        return DIZAINES[ten] + joint + PETITS[rest]
-    if n < 1000:
-        head = "cent" if n < 200 else f"{PETITS[n // 100]} cent" + ("s" if n % 100 == 0 else "")
-        return head + (f" {french(n % 100)}" if n % 100 else "")
-    thousands = "" if n < 2000 else _before_mille(n // 1000) + " "
-    return f"{thousands}mille" + (f" {french(n % 1000)}" if n % 1000 else "")
-
-
-def _before_mille(n: int) -> str:
-    # `vingt` and `cent` have no s before another number
-    words = french(n)
-    return words[:-1] if words.endswith(("vingts", "cents")) else words
 
 
 def _split(text: str) -> list[str]:

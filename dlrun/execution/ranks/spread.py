@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from dlrun.engine.batches import Batches
 from dlrun.engine.loop import Training
 from dlrun.engine.objective import Objective
+from dlrun.engine.reading.streams import StreamBatches
 from dlrun.engine.state import State
 from dlrun.engine.steppers import EagerStepper
 from dlrun.errors import ConfigError
@@ -21,6 +21,7 @@ from dlrun.execution.ranks.batches import RankBatches
 from dlrun.execution.ranks.evaluation import Shares
 from dlrun.execution.ranks.gradient import RankGradient
 from dlrun.execution.ranks.meter import RankLossMeter
+from dlrun.execution.ranks.streams import RankStreamBatches
 from dlrun.execution.ranks.trial import buffers_kept, first_samples
 from dlrun.execution.ranks.world import World
 from dlrun.losses.weighted_sum import WeightedSum
@@ -95,7 +96,7 @@ def spread(training: Training, world: World, *, unused: bool, pieces: bool = Fal
     """
     check(training, world.size)
     optimizer, batches = training.optimizer, training.batches
-    assert isinstance(optimizer, Descent) and isinstance(batches, Batches)
+    assert isinstance(optimizer, Descent)
     # a process that took its part again would keep the others waiting
     optimizer.memory.auto = False
     if not pieces:
@@ -103,9 +104,10 @@ def spread(training: Training, world: World, *, unused: bool, pieces: bool = Fal
     agreement = Agreement(world)
     plan = AgreedPlan(**{f.name: getattr(training.plan, f.name) for f in fields(training.plan)}, agreement=agreement)
     mine: dict[str, Any] = {field.name: getattr(batches, field.name) for field in fields(batches)}
+    cut = RankStreamBatches if isinstance(batches, StreamBatches) else RankBatches
     return replace(
         training,
-        batches=RankBatches(**mine, rank=world.rank, ranks=world.size),
+        batches=cut(**mine, rank=world.rank, ranks=world.size),
         plan=plan,
         # other masks of dropout for other samples
         seed=training.seed if world.first else key(training.seed, RANK, world.rank),
@@ -123,7 +125,8 @@ def _describe(training: Training, world: World, pieces: bool) -> str:
         own.append("dropout")
     if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules):
         own.append("the statistics of batch norm")
-    if batches.augment is not None and not hasattr(batches.augment, "vary_part"):
+    whole = isinstance(batches, StreamBatches) or hasattr(batches.augment, "vary_part")
+    if batches.augment is not None and not whole:
         own.append("augmentation")
     apart = f"; {' and '.join(own)} of each are its own" if own else ""
     cut = " and a part of the weights (fsdp)" if pieces else ""
@@ -140,8 +143,6 @@ def _why_not(training: Training, processes: int) -> str | None:
     optimizer, batches, objective = training.optimizer, training.batches, training.objective
     if not isinstance(optimizer, Descent):
         return f"{type(optimizer).__name__} computes its step in one process. Type trainer.devices=1"
-    if not isinstance(batches, Batches):
-        return "a stream is read by one process. Type trainer.devices=1"
     if getattr(training, "guard", None):
         return "trainer.on_spike goes back by some steps in one process. Type trainer.on_spike=null"
     if batches.size < processes:

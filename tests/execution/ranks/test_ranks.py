@@ -87,6 +87,36 @@ def test_a_text_with_tokens_that_do_not_count(together: Together, here: Path) ->
     assert_close(here, "with1", "with2")
 
 
+STREAM = """
+import torch
+from torch.utils.data import IterableDataset
+from dlrun.datasets import from_stream
+
+class Numbers(IterableDataset):
+    def __iter__(self):
+        for i in range(22):
+            yield torch.tensor([i / 22.0, (i % 5) / 5.0]), i % 2
+
+def numbers():
+    samples = [*Numbers()]
+    return from_stream("numbers", Numbers(), samples, task="classification", classes=2, epoch_samples=22)
+"""
+
+
+def test_a_stream_is_cut_and_resumed_as_any_batch(together: Together, here: Path) -> None:
+    (here / "own.py").write_text(STREAM)
+    # 22 samples in batches of 7: the last of a pass has one
+    given = (*OFF, "dataset._target_=own.numbers", "trainer.workers=0", "trainer.batch_size=7", "trainer.log_every=3")
+    for number, name in ((1, "one"), (2, "two"), (2, "parts")):
+        steps = 5 if name == "parts" else 9
+        done = together(number, "train", f"name={name}", f"trainer.steps={steps}", *given)
+        assert [each.code for each in done] == [0] * number, done
+    folder, _ = summary(here, "parts")
+    assert together(2, "resume", str(folder), "trainer.steps=9")[0].code == 0
+    torch.testing.assert_close(weights(summary(here, "one")[0]), weights(summary(here, "two")[0]), rtol=1e-4, atol=2e-6)
+    assert torch.equal(weights(folder), weights(summary(here, "two")[0]))
+
+
 def test_a_resumed_run_is_the_same_to_the_bit(together: Together, here: Path) -> None:
     given = (*OFF, "trainer.log_every=5")
     together(2, "train", "name=whole", "trainer.steps=12", *given)
